@@ -1,0 +1,89 @@
+"""What a stage reports: checks that passed or failed, and facts. Plain JSON with a format version."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from modelbuild.errors import PackageError
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """One thing that was checked.
+
+    `compared` says how many cases there were and of what kind; `worst` is the largest value found, in the unit of `limit`;
+    `where` is the case it was found in. A check without numbers leaves `worst` and `limit` None.
+    """
+
+    name: str
+    passed: bool
+    compared: str
+    worst: float | None = None
+    limit: float | None = None
+    where: str = ""
+
+    def line(self) -> str:
+        """The check in one line, for people."""
+        numbers = f": {self.worst:.3g} (limit {self.limit:.3g})" if self.worst is not None and self.limit is not None else ""
+        return f"{self.name}{numbers}{f' at {self.where}' if self.where else ''}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What a stage found: its checks, and facts that later stages or people want to read."""
+
+    stage: str
+    checks: tuple[Check, ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def passed(self) -> bool:
+        """Whether every check passed. A report without checks passed nothing, and failed nothing: True."""
+        return all(check.passed for check in self.checks)
+
+    def failures(self) -> tuple[Check, ...]:
+        """The checks that did not pass."""
+        return tuple(check for check in self.checks if not check.passed)
+
+
+def write_report(report: Report, path: Path) -> None:
+    """Write `report` to `path` as JSON. NaN and infinite numbers, which JSON has not, are written as text."""
+    data = {
+        "format": FORMAT,
+        "stage": report.stage,
+        "passed": report.passed,
+        "checks": {check.name: {key: value for key, value in asdict(check).items() if key != "name"} for check in report.checks},
+        "facts": dict(report.facts),
+    }
+    path.write_text(json.dumps(_finite(data), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def read_report(path: Path) -> Report:
+    """The report at `path`. Raises PackageError when it is not one, or of a newer format."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        if data["format"] > FORMAT:
+            raise PackageError(f"report format {data['format']} is newer than {FORMAT}", where=path.name)
+        checks = tuple(Check(name=name, **_numbers(check)) for name, check in data["checks"].items())
+        return Report(stage=data["stage"], checks=checks, facts=data["facts"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise PackageError(f"not a report: {error}", where=path.name) from error
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _numbers(check: dict[str, Any]) -> dict[str, Any]:
+    return check | {key: float(check[key]) for key in ("worst", "limit") if check[key] is not None}

@@ -1,0 +1,134 @@
+"""Opening ONNX Runtime sessions: threads, session options and the provider contract."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import onnxruntime as ort
+
+from modelbuild.errors import HostError, PackageError
+from modelbuild.providers import CPU, PROVIDERS, ort_name
+
+_LEVELS = {
+    "none": ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
+    "basic": ort.GraphOptimizationLevel.ORT_ENABLE_BASIC,
+    "extended": ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
+    "all": ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
+}
+_CGROUP_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+ProviderChoice = tuple[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SessionSettings:
+    """How a session runs; the keys of the `session` config group. Thread counts of 0 are decided where it is opened."""
+
+    intra_op_num_threads: int = 0
+    inter_op_num_threads: int = 1
+    execution_mode: str = "sequential"
+    graph_optimization_level: str = "all"
+    enable_mem_pattern: bool = True
+    enable_cpu_mem_arena: bool = True
+    allow_spinning: bool = True
+    config_entries: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any]) -> SessionSettings:
+        """Settings from a mapping with these keys. Raises PackageError for a key or a level that does not exist."""
+        unknown = set(values) - {item.name for item in fields(cls)}
+        if unknown:
+            raise PackageError(f"unknown session settings {', '.join(sorted(unknown))}")
+        settings = cls(**values)
+        if settings.graph_optimization_level not in _LEVELS or settings.execution_mode not in ("sequential", "parallel"):
+            raise PackageError(
+                f"session: no such level or mode: {settings.graph_optimization_level}, {settings.execution_mode}"
+            )
+        return settings
+
+
+def usable_cores() -> int:
+    """The number of cores this process may use: its affinity, and no more than its cgroup's CPU quota, at least 1.
+
+    ONNX Runtime itself counts the cores of the host and ignores the quota (microsoft/onnxruntime#29510).
+    """
+    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = _CGROUP_QUOTA.read_text(encoding="ascii").split()
+    except (OSError, ValueError):
+        return affinity
+    return affinity if quota == "max" else max(1, min(affinity, math.ceil(int(quota) / int(period))))
+
+
+def session_options(settings: SessionSettings) -> ort.SessionOptions:
+    """ONNX Runtime's session options for `settings`, with thread counts of 0 replaced by what this process may use."""
+    options = ort.SessionOptions()
+    parallel = settings.execution_mode == "parallel"
+    cores = usable_cores()
+    options.intra_op_num_threads = settings.intra_op_num_threads or (max(1, cores // 2) if parallel else cores)
+    options.inter_op_num_threads = settings.inter_op_num_threads or (cores if parallel else 1)
+    options.execution_mode = ort.ExecutionMode.ORT_PARALLEL if parallel else ort.ExecutionMode.ORT_SEQUENTIAL
+    options.graph_optimization_level = _LEVELS[settings.graph_optimization_level]
+    options.enable_mem_pattern = settings.enable_mem_pattern
+    options.enable_cpu_mem_arena = settings.enable_cpu_mem_arena
+    options.log_severity_level = 3
+    spinning = "1" if settings.allow_spinning else "0"
+    entries = {"session.intra_op.allow_spinning": spinning, "session.inter_op.allow_spinning": spinning}
+    for key, value in (entries | dict(settings.config_entries)).items():
+        options.add_session_config_entry(key, value)
+    return options
+
+
+def require_available(names: Sequence[str]) -> None:
+    """Raise HostError, naming what is missing, unless this ONNX Runtime has every provider of `names`."""
+    available = ort.get_available_providers()
+    for name in names:
+        if ort_name(name) not in available:
+            needs = PROVIDERS[name].needs if name in PROVIDERS else "another build of ONNX Runtime"
+            raise HostError(
+                f"{ort_name(name)} is not available",
+                where=f"onnxruntime {ort.__version__} here has {', '.join(available)}",
+                hint=f"it needs {needs}; or choose providers=cpu",
+            )
+
+
+def open_session(
+    model: Path,
+    *,
+    providers: Sequence[ProviderChoice],
+    settings: SessionSettings,
+    allow_fallback: bool = False,
+) -> ort.InferenceSession:
+    """A session on `model` that runs on the first of `providers`, or an error: never another provider in silence.
+
+    Raises HostError when a provider is not available or ONNX Runtime opened the session without the first one (unless
+    `allow_fallback`), and PackageError when the file cannot be loaded.
+    """
+    if not allow_fallback:
+        require_available([name for name, _ in providers])
+    asked = [(ort_name(name), _as_strings(options)) for name, options in providers]
+    usable = [choice for choice in asked if choice[0] in ort.get_available_providers()] or [(CPU, {})]
+    try:
+        session = ort.InferenceSession(
+            os.fspath(model), session_options(settings), providers=usable, enable_fallback=int(allow_fallback)
+        )
+    except Exception as error:
+        raise PackageError(
+            f"ONNX Runtime cannot open the model: {error}", where=model.name, hint="see the message of ONNX Runtime"
+        ) from error
+    active = session.get_providers()
+    if active[0] != asked[0][0] and not allow_fallback:
+        raise HostError(
+            f"{asked[0][0]} was asked for and ONNX Runtime opened {active[0]} instead",
+            where=model.name,
+            hint="install what the provider needs, or set providers.allow_fallback=true",
+        )
+    return session
+
+
+def _as_strings(options: Mapping[str, Any]) -> dict[str, str]:
+    return {key: str(int(value)) if isinstance(value, bool) else str(value) for key, value in options.items()}

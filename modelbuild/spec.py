@@ -1,0 +1,333 @@
+"""What a build is: frozen, typed, inert. Nothing here touches the network, the environment, the clock or a device."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
+
+from modelbuild.session_keys import NOT_SESSION_CONFIG_KEYS, SESSION_CONFIG_KEYS
+from modelbuild.suggest import did_you_mean
+from modelbuild.tasks import TaskName
+
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Revision = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
+Repository = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?$")]
+Digests = dict[str, Sha256]
+Scalar = bool | int | float | str | None
+Sizes = Annotated[tuple[Annotated[int, Field(ge=1, le=65536)], ...], Field(min_length=1)]
+ProviderName = Literal["cpu", "cuda", "tensorrt"]
+
+
+class Strict(BaseModel):
+    """Unknown keys and wrong types are refused, and nothing changes after it was read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class PackageSource(Strict):
+    """Files carried by an installed Python package: `folder` inside `package`."""
+
+    kind: Literal["package"]
+    package: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_]\w*(\.\w+)*$")]
+    folder: str = ""
+    digests: Digests = {}
+
+
+class PathSource(Strict):
+    """A local Hugging Face folder. `path` is absolute once the configuration is read."""
+
+    kind: Literal["path"]
+    path: Annotated[str, StringConstraints(min_length=1)]
+    digests: Digests = {}
+
+
+class HubSource(Strict):
+    """A repository of the Hugging Face hub at a pinned revision."""
+
+    kind: Literal["hub"]
+    repository: Repository
+    revision: Revision
+    digests: Digests = {}
+
+
+class InitSource(Strict):
+    """An architecture from its config, with random weights drawn from `seed`. Not a trained model."""
+
+    kind: Literal["init"]
+    architecture: Annotated[str, StringConstraints(pattern=r"^[A-Z]\w*$")]
+    config: dict[str, Scalar] = {}
+    seed: Annotated[int, Field(ge=0)] = 0
+
+
+Source = Annotated[PackageSource | PathSource | HubSource | InitSource, Field(discriminator="kind")]
+
+
+class Model(Strict):
+    """Which model, and where its files come from."""
+
+    name: Name
+    source: Source
+
+
+class TaskChoice(Strict):
+    """The task; `auto` reads it from the checkpoint's `architectures`."""
+
+    name: Literal["auto"] | TaskName
+
+
+class Opset(Strict):
+    """The ONNX operator set of the default domain."""
+
+    version: Literal[17, 18, 20, 21]
+
+
+class Exporter(Strict):
+    """How PyTorch becomes ONNX: torch's own dynamo exporter, or Optimum's."""
+
+    kind: Literal["dynamo", "optimum"]
+
+
+class Sidecar(Strict):
+    """`auto`: config, tokenizer and the other files beside the weights. `off`: the graph alone."""
+
+    kind: Literal["auto", "off"]
+
+
+class Optimization(Strict):
+    """`none`, an ONNX Runtime level saved into the file (`basic`, `extended`), or `transformer` fusions."""
+
+    kind: Literal["none", "basic", "extended", "transformer"]
+
+
+class Precision(Strict):
+    """The precision of weights and arithmetic."""
+
+    kind: Literal["fp32"]
+
+
+class CpuOptions(Strict):
+    """The CPU provider has no options of its own: threads and arena belong to the session."""
+
+
+class CudaOptions(Strict):
+    """Options of CUDAExecutionProvider, by ONNX Runtime's own names."""
+
+    device_id: Annotated[int, Field(ge=0)] = 0
+    gpu_mem_limit: Annotated[int, Field(gt=0)] | None = None
+    arena_extend_strategy: Literal["kNextPowerOfTwo", "kSameAsRequested"] = "kNextPowerOfTwo"
+    cudnn_conv_algo_search: Literal["EXHAUSTIVE", "HEURISTIC", "DEFAULT"] = "EXHAUSTIVE"
+    do_copy_in_default_stream: bool = True
+    use_tf32: bool = False
+    enable_cuda_graph: bool = False
+
+
+class TensorrtOptions(Strict):
+    """Options of TensorrtExecutionProvider, by ONNX Runtime's own names."""
+
+    device_id: Annotated[int, Field(ge=0)] = 0
+    trt_fp16_enable: bool = False
+    trt_max_workspace_size: Annotated[int, Field(gt=0)] = 1 << 30
+    trt_engine_cache_enable: bool = False
+    trt_timing_cache_enable: bool = False
+    trt_builder_optimization_level: Annotated[int, Field(ge=0, le=5)] = 3
+
+
+class Providers(Strict):
+    """Execution providers in order of preference, each with its options."""
+
+    order: Annotated[tuple[ProviderName, ...], Field(min_length=1)]
+    allow_fallback: bool = False
+    cpu: CpuOptions = CpuOptions()
+    cuda: CudaOptions = CudaOptions()
+    tensorrt: TensorrtOptions = TensorrtOptions()
+
+    @model_validator(mode="after")
+    def _order_is_a_set(self) -> Self:
+        if len(set(self.order)) != len(self.order):
+            raise ValueError(f"order names a provider twice: {', '.join(self.order)}")
+        return self
+
+    def options(self, name: ProviderName) -> dict[str, bool | int | str]:
+        """The options of provider `name` that are set, by ONNX Runtime's names."""
+        values: dict[str, Any] = getattr(self, name).model_dump(exclude_none=True)
+        return values
+
+
+class Session(Strict):
+    """How a session runs. Thread counts of 0 mean: as many as this process may use where it is opened."""
+
+    intra_op_num_threads: Annotated[int, Field(ge=0, le=1024)] = 0
+    inter_op_num_threads: Annotated[int, Field(ge=0, le=1024)] = 1
+    execution_mode: Literal["sequential", "parallel"] = "sequential"
+    graph_optimization_level: Literal["none", "basic", "extended", "all"] = "all"
+    enable_mem_pattern: bool = True
+    enable_cpu_mem_arena: bool = True
+    allow_spinning: bool = True
+    config_entries: dict[str, str] = {}
+
+    @field_validator("config_entries")
+    @classmethod
+    def _entries_exist(cls, entries: dict[str, str]) -> dict[str, str]:
+        for key in entries:
+            if key not in SESSION_CONFIG_KEYS:
+                known = NOT_SESSION_CONFIG_KEYS.get(key, did_you_mean(key, SESSION_CONFIG_KEYS))
+                raise ValueError(f"ONNX Runtime has no session config key '{key}'{'; ' if known else ''}{known}")
+        return entries
+
+    @model_validator(mode="after")
+    def _inter_op_needs_parallel(self) -> Self:
+        if self.execution_mode == "sequential" and self.inter_op_num_threads > 1:
+            raise ValueError("inter_op_num_threads has an effect only with execution_mode=parallel")
+        return self
+
+
+class Validation(Strict):
+    """What is compared with PyTorch, and how closely it must agree.
+
+    An output passes when its error against PyTorch in fp64 is at most `oracle_factor` times PyTorch's own fp32 error plus
+    `floor`, relative to the largest reference value. `rtol` and `atol`, if given, replace that rule by NumPy's `allclose`.
+    """
+
+    kind: Literal["strict", "quick", "off"]
+    batch_sizes: Sizes = (1, 2, 3)
+    sequence_lengths: Sizes = (1, 2, 7)
+    masks: Annotated[tuple[Literal["ones", "right", "left"], ...], Field(min_length=1)] = ("ones", "right", "left")
+    include_maximum: bool = False
+    oracle_factor: Annotated[float, Field(ge=1, le=100)] = 4.0
+    floor: Annotated[float, Field(gt=0, le=1e-2)] = 1e-6
+    rtol: Annotated[float, Field(ge=0, le=1)] | None = None
+    atol: Annotated[float, Field(ge=0, le=1)] | None = None
+    seed: Annotated[int, Field(ge=0)] = 0
+
+
+class Benchmark(Strict):
+    """What is measured: `rounds` blocks of `runs` calls per side and batch size, interleaved, after `warmup` calls."""
+
+    kind: Literal["off", "quick", "full"]
+    batch_sizes: Sizes = (1, 4, 16)
+    sequence_length: Annotated[int, Field(ge=1, le=65536)] = 64
+    rounds: Annotated[int, Field(ge=5, le=1000)] = 7
+    runs: Annotated[int, Field(ge=1, le=10000)] = 3
+    warmup: Annotated[int, Field(ge=1, le=1000)] = 2
+    seed: Annotated[int, Field(ge=0)] = 0
+
+
+class BuildSpec(Strict):
+    """A build as it was declared. The field names are the config groups."""
+
+    model: Model
+    task: TaskChoice
+    opset: Opset
+    exporter: Exporter
+    sidecar: Sidecar
+    optimization: Optimization
+    precision: Precision
+    providers: Providers
+    session: Session
+    validation: Validation
+    benchmark: Benchmark
+
+    @model_validator(mode="after")
+    def _combinations(self) -> Self:
+        problems = [text for broken, text in self._impossible() if broken]
+        if problems:
+            raise ValueError("\n".join(problems))
+        return self
+
+    def _impossible(self) -> list[tuple[bool, str]]:
+        gpu = bool(set(self.providers.order) - {"cpu"})
+        return [
+            (
+                self.exporter.kind == "optimum" and self.opset.version > OPTIMUM_MAX_OPSET,
+                f"opset={self.opset.version} with exporter=optimum: its TorchScript exporter ends at "
+                f"{OPTIMUM_MAX_OPSET}; choose opset={OPTIMUM_MAX_OPSET} or exporter=dynamo",
+            ),
+            (
+                gpu and self.session.execution_mode == "parallel",
+                f"session.execution_mode=parallel with providers={self.providers.order[0]}: ONNX Runtime runs it "
+                "sequentially; choose session=latency or providers=cpu",
+            ),
+            (
+                gpu and self.providers.order[-1] != "cpu" and "cpu" in self.providers.order,
+                "providers.order has cpu before another provider: cpu takes every node, so it must come last",
+            ),
+            (
+                self.validation.kind == "off" and self.validation != Validation(kind="off"),
+                "validation=off with other validation keys: nothing is compared; choose validation=quick",
+            ),
+        ]
+
+
+OPTIMUM_MAX_OPSET = 20
+
+
+class FolderFiles(Strict):
+    """A model source that is a folder, known by its content: file name -> sha256."""
+
+    kind: Literal["folder"]
+    files: Digests
+
+
+class StageModel(Strict):
+    """The model as a stage sees it: what it is, not where it was found."""
+
+    source: Annotated[FolderFiles | InitSource, Field(discriminator="kind")]
+
+
+class ExportSpec(Strict):
+    """What export depends on."""
+
+    model: StageModel
+    task: TaskName
+    opset: Opset
+    exporter: Exporter
+
+
+class SidecarSpec(Strict):
+    """What sidecar depends on."""
+
+    model: StageModel
+    task: TaskName
+    sidecar: Sidecar
+
+
+class OptimizeSpec(Strict):
+    """What optimize depends on, beside the exported graph."""
+
+    optimization: Optimization
+    precision: Precision
+    providers: Providers
+
+
+class ValidateSpec(Strict):
+    """What validate depends on, beside the optimized graph and the sidecar files."""
+
+    model: StageModel
+    task: TaskName
+    opset: Opset
+    precision: Precision
+    providers: Providers
+    session: Session
+    validation: Validation
+
+
+class BenchmarkSpec(Strict):
+    """What benchmark depends on, beside the optimized graph. `host` names the machine the figures hold for."""
+
+    model: StageModel
+    task: TaskName
+    providers: Providers
+    session: Session
+    benchmark: Benchmark
+    host: dict[str, str]
+
+
+class PackageSpec(Strict):
+    """What package depends on, beside the files it assembles: the build as declared, and what it was resolved to."""
+
+    name: str
+    build: BuildSpec
+    model: StageModel
+    task: TaskName

@@ -9,7 +9,6 @@ from __future__ import annotations
 SESSION_CONFIG_KEYS: frozenset[str] = frozenset(
     {
         "mlas.disable_kleidiai",
-        "mlas.enable_gemm_fastmath_arm64_bfloat16",
         "optimization.disable_specified_optimizers",
         "optimization.enable_cast_chain_elimination",
         "optimization.enable_gelu_approximation",

@@ -1,0 +1,66 @@
+"""Inputs are checked before ONNX Runtime sees them, so that what is wrong is said in one line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from modelbuild.errors import InputError
+from modelbuild.signature import Signature, TensorSpec
+from modelbuild.suggest import did_you_mean
+
+Arrays = dict[str, npt.NDArray[Any]]
+
+
+def check_inputs(signature: Signature, limits: Mapping[str, int], inputs: Mapping[str, Any]) -> Arrays:
+    """`inputs` as arrays that fit `signature`; values that cast without loss are cast (`int32` to `int64`).
+
+    Raises InputError for a missing or unknown name, a dtype that would lose values, a wrong rank or fixed size, a symbolic
+    axis with two sizes or with none, or one beyond `limits`.
+    """
+    known = signature.input_names()
+    for name in inputs:
+        if name not in known:
+            raise InputError(f"unknown input '{name}'", hint=did_you_mean(name, known))
+    missing = [name for name in known if name not in inputs]
+    if missing:
+        raise InputError(f"missing {', '.join(missing)}", hint=f"given: {', '.join(inputs) or 'nothing'}")
+    arrays = {spec.name: _as_array(spec, inputs[spec.name]) for spec in signature.inputs}
+    _check_axes(signature, limits, arrays)
+    return arrays
+
+
+def _as_array(spec: TensorSpec, value: Any) -> npt.NDArray[Any]:
+    try:
+        array = np.asarray(value)
+    except Exception as error:
+        raise InputError(f"{spec.name} is not an array: {error}") from error
+    wanted = np.dtype(spec.dtype)
+    if array.dtype != wanted:
+        if array.dtype.hasobject or not np.can_cast(array.dtype, wanted, casting="safe"):
+            raise InputError(f"{spec.name} must be {wanted}, got {array.dtype}")
+        array = array.astype(wanted)
+    if array.ndim != len(spec.shape):
+        axes = ", ".join(map(str, spec.shape))
+        raise InputError(f"{spec.name} must have {len(spec.shape)} axes ({axes}), got {array.ndim}")
+    return np.ascontiguousarray(array)
+
+
+def _check_axes(signature: Signature, limits: Mapping[str, int], arrays: Arrays) -> None:
+    seen: dict[str, tuple[str, int]] = {}
+    for spec in signature.inputs:
+        for index, (axis, size) in enumerate(zip(spec.shape, arrays[spec.name].shape, strict=True)):
+            if isinstance(axis, int):
+                if size != axis:
+                    raise InputError(f"{spec.name}: axis {index} must be {axis}, got {size}")
+                continue
+            first, expected = seen.setdefault(axis, (spec.name, size))
+            if size != expected:
+                raise InputError(f"{axis} differs: {first} has {expected}, {spec.name} has {size}")
+            if size == 0:
+                raise InputError(f"{spec.name}: {axis} is empty")
+            if axis in limits and size > limits[axis]:
+                raise InputError(f"{axis} is {size}, and the model takes at most {limits[axis]}", where=spec.name)

@@ -1,0 +1,105 @@
+"""Load a package, check it, run it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+
+from modelbuild.errors import PackageError
+from modelbuild.manifest import Manifest, read_manifest, verify_files
+from modelbuild.runtime.inputs import check_inputs
+from modelbuild.runtime.session import ProviderChoice, SessionSettings, open_session
+
+GOLDEN_FILE = "golden.npz"
+_GOLDEN_TOLERANCE = 1e-3
+
+
+class Model:
+    """A loaded package. `run` may be called from many threads at once: ONNX Runtime sessions are safe for that."""
+
+    def __init__(self, manifest: Manifest, session: ort.InferenceSession) -> None:
+        self.manifest = manifest
+        self._session = session
+        self._output_names = list(manifest.signature.output_names())
+
+    def run(self, inputs: Mapping[str, Any]) -> dict[str, npt.NDArray[Any]]:
+        """The outputs by name. `inputs` are arrays by name; whatever numpy can read as one (torch tensors too) will do.
+
+        Raises InputError when they do not fit the signature.
+        """
+        arrays = check_inputs(self.manifest.signature, self.manifest.limits, inputs)
+        values = self._session.run(self._output_names, arrays)
+        return dict(zip(self._output_names, values, strict=True))
+
+    @property
+    def providers(self) -> list[str]:
+        """The execution providers of the session, by ONNX Runtime's names, the preferred one first."""
+        return list(self._session.get_providers())
+
+
+def load(
+    path: str | Path,
+    *,
+    providers: Sequence[str | ProviderChoice] | None = None,
+    session: Mapping[str, Any] | None = None,
+    verify: bool = True,
+) -> Model:
+    """Open the package in the folder `path`.
+
+    `providers` (names, or names with options) and `session` settings replace those it was built for. The files are compared
+    with the manifest: sizes always, and with `verify` also their sha256 and the golden inputs, which are run and compared.
+    Raises PackageError when the package is damaged, newer than this library or not loadable, and HostError when a
+    provider is not available here.
+    """
+    folder = Path(path)
+    manifest = read_manifest(folder)
+    verify_files(manifest, folder, digests=verify)
+    _check_runtime(manifest, folder)
+    choices = manifest.providers if providers is None else [(p, {}) if isinstance(p, str) else p for p in providers]
+    opened = open_session(
+        folder / manifest.model_file,
+        providers=choices,
+        settings=SessionSettings.from_mapping(dict(manifest.session) | dict(session or {})),
+        allow_fallback=manifest.allow_fallback,
+    )
+    model = Model(manifest, opened)
+    if verify:
+        _replay_golden(model, folder)
+    return model
+
+
+def _check_runtime(manifest: Manifest, folder: Path) -> None:
+    here, needed = _version(ort.__version__), _version(manifest.oldest_onnxruntime)
+    if here < needed:
+        raise PackageError(
+            f"it needs onnxruntime {manifest.oldest_onnxruntime} (opset {manifest.opsets['']}, IR {manifest.ir_version}) "
+            f"and finds {ort.__version__}",
+            where=str(folder),
+            hint="upgrade onnxruntime, or build with an older opset",
+        )
+
+
+def _version(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(".")[:2])
+
+
+def _replay_golden(model: Model, folder: Path) -> None:
+    """Run the inputs that the package carries, and compare with the outputs of the machine that built it."""
+    with np.load(folder / GOLDEN_FILE, allow_pickle=False) as golden:
+        arrays = {name: golden[name] for name in golden.files}
+    outputs = model.run({name.removeprefix("input."): a for name, a in arrays.items() if name.startswith("input.")})
+    for name, output in outputs.items():
+        expected = arrays[f"output.{name}"]
+        worst = float(np.max(np.abs(output - expected), initial=0.0))
+        limit = _GOLDEN_TOLERANCE * max(1.0, float(np.max(np.abs(expected), initial=0.0)))
+        if not worst <= limit:
+            raise PackageError(
+                f"self-check failed: {name} differs by {worst:.3g} from what was built (limit {limit:.3g})",
+                where=str(folder),
+                hint="this machine computes something else; rebuild the package for it",
+            )

@@ -1,0 +1,122 @@
+"""The PyTorch original: load it as it is, run it as it is. The door to torch and transformers."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import transformers
+
+from modelbuild.digest import sha256_file
+from modelbuild.errors import ExportError
+from modelbuild.spec import FolderFiles, InitSource, StageModel
+from modelbuild.suggest import did_you_mean
+from modelbuild.tasks import Task
+
+Arrays = Mapping[str, npt.NDArray[Any]]
+Outputs = dict[str, npt.NDArray[Any]]
+
+
+def load_reference(model: StageModel, task: Task, folder: Path | None) -> torch.nn.Module:
+    """The model in eval mode, fp32, as transformers builds it, with nothing patched.
+
+    Raises ExportError when a file is not the one that was declared, when weights are missing from the checkpoint or
+    do not fit, or when the architecture has no such task.
+    """
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    if isinstance(model.source, InitSource):
+        return _initialized(model.source, task).eval()
+    if folder is None:
+        raise ExportError("the model's folder is not known", hint="run the build again")
+    verify_source(model.source, folder)
+    return _from_checkpoint(folder, task).eval()
+
+
+def verify_source(source: FolderFiles, folder: Path) -> None:
+    """Raise ExportError unless every file of `source` in `folder` still has the content that was declared."""
+    for name, expected in source.files.items():
+        path = folder / name
+        if not path.is_file() or sha256_file(path) != expected:
+            raise ExportError(f"{name} changed while it was being built", where=str(folder), hint="run the build again")
+
+
+def _from_checkpoint(folder: Path, task: Task) -> torch.nn.Module:
+    auto_class = getattr(transformers, task.auto_class)
+    try:
+        model, info = auto_class.from_pretrained(
+            folder,
+            dtype=torch.float32,
+            attn_implementation="sdpa",
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+        )
+    except Exception as error:
+        raise ExportError(f"transformers cannot load it for {task.name}: {error}", where=str(folder)) from error
+    mismatched = [key for key, *_ in info["mismatched_keys"]]
+    missing = [key for key in info["missing_keys"] if not key.removeprefix(f"{model.base_model_prefix}.").startswith(task.unused_weights or "\0")]
+    for keys, what in ((mismatched, "of another shape"), (missing, "that the checkpoint does not have")):
+        if keys:
+            shown = ", ".join(sorted(keys)[:4]) + (f" and {len(keys) - 4} more" if len(keys) > 4 else "")
+            raise ExportError(
+                f"{type(model).__name__} needs weights {what}: {shown}",
+                where=str(folder),
+                hint=f"the checkpoint is not for {task.name}; choose another task or checkpoint",
+            )
+    return model  # type: ignore[no-any-return]
+
+
+def _initialized(source: InitSource, task: Task) -> torch.nn.Module:
+    architecture = getattr(transformers, source.architecture, None)
+    if architecture is None or not hasattr(architecture, "config_class"):
+        names = [name for name in dir(transformers) if name.endswith(("Model", "LM")) or "ModelFor" in name or "For" in name]
+        raise ExportError(
+            f"transformers has no model class '{source.architecture}'",
+            where="model.source.architecture",
+            hint=did_you_mean(source.architecture, names),
+        )
+    config_class = architecture.config_class
+    known = set(config_class().to_dict())
+    for key in source.config:
+        if key not in known:
+            raise ExportError(
+                f"{config_class.__name__} has no '{key}'", where="model.source.config", hint=did_you_mean(key, known)
+            )
+    try:
+        config = config_class(**source.config)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(source.seed)
+            return getattr(transformers, task.auto_class).from_config(config, attn_implementation="sdpa")  # type: ignore[no-any-return]
+    except Exception as error:
+        raise ExportError(
+            f"{source.architecture} cannot be made for {task.name}: {error}", where="model.source.config"
+        ) from error
+
+
+def input_names(model: torch.nn.Module, task: Task) -> tuple[str, ...]:
+    """The inputs of `task` that this model's `forward` takes, in the task's order."""
+    accepted = inspect.signature(model.forward).parameters
+    return tuple(name for name in task.inputs if name in accepted)
+
+
+def run_reference(model: torch.nn.Module, inputs: Arrays, outputs: Sequence[str]) -> Outputs:
+    """The named outputs of `model` for `inputs`, in eager mode without gradients."""
+    with torch.inference_mode():
+        result = model(**{name: torch.from_numpy(array) for name, array in inputs.items()})
+    return {name: np.asarray(result[name]) for name in outputs}
+
+
+def tokenize(folder: Path, texts: Sequence[str], names: Sequence[str], *, padding_side: str, max_length: int) -> Outputs:
+    """`texts` through the tokenizer in `folder`: arrays `(batch, sequence)` of int64 for each of `names`."""
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    tokenizer.padding_side = padding_side
+    encoded = tokenizer(list(texts), padding=True, truncation=True, max_length=max_length, return_tensors="np")
+    return {name: encoded[name].astype(np.int64) for name in names}

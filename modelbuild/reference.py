@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -75,23 +76,8 @@ def _from_checkpoint(folder: Path, task: Task) -> torch.nn.Module:
 
 
 def _initialized(source: InitSource, task: Task) -> torch.nn.Module:
-    architecture = getattr(transformers, source.architecture, None)
-    if architecture is None or not hasattr(architecture, "config_class"):
-        names = [name for name in dir(transformers) if name.endswith(("Model", "LM")) or "ModelFor" in name or "For" in name]
-        raise ExportError(
-            f"transformers has no model class '{source.architecture}'",
-            where="model.source.architecture",
-            hint=did_you_mean(source.architecture, names),
-        )
-    config_class = architecture.config_class
-    known = set(config_class().to_dict())
-    for key in source.config:
-        if key not in known:
-            raise ExportError(
-                f"{config_class.__name__} has no '{key}'", where="model.source.config", hint=did_you_mean(key, known)
-            )
+    config = _init_config(source)
     try:
-        config = config_class(**source.config)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(source.seed)
             return getattr(transformers, task.auto_class).from_config(config, attn_implementation="sdpa")  # type: ignore[no-any-return]
@@ -99,6 +85,45 @@ def _initialized(source: InitSource, task: Task) -> torch.nn.Module:
         raise ExportError(
             f"{source.architecture} cannot be made for {task.name}: {error}", where="model.source.config"
         ) from error
+
+
+def _init_config(source: InitSource) -> Any:
+    architecture = getattr(transformers, source.architecture, None)
+    config_class = getattr(architecture, "config_class", None)
+    if config_class is None:
+        raise ExportError(
+            f"transformers has no model class '{source.architecture}'",
+            where="model.source.architecture",
+            hint=did_you_mean(source.architecture, [name for name in dir(transformers) if "Model" in name or "For" in name]),
+        )
+    known = set(config_class().to_dict())
+    for key in source.config:
+        if key not in known:
+            raise ExportError(f"{config_class.__name__} has no '{key}'", where="model.source.config", hint=did_you_mean(key, known))
+    try:
+        return config_class(**source.config)
+    except Exception as error:
+        raise ExportError(f"{config_class.__name__} refuses it: {error}", where="model.source.config") from error
+
+
+def reference_config(source: InitSource) -> dict[str, Any]:
+    """The `config.json` of an `init` source, as plain JSON values."""
+    config: dict[str, Any] = json.loads(_init_config(source).to_json_string(use_diff=False))
+    return config
+
+
+def architecture_for(config: Mapping[str, Any], task: Task) -> str:
+    """The class that transformers builds for `task` from a model config: `BertForMaskedLM` for bert and fill-mask.
+
+    Raises ExportError when the model type has no class for the task.
+    """
+    mapping = getattr(transformers, task.auto_class)._model_mapping
+    config_class = transformers.CONFIG_MAPPING.get(config["model_type"])
+    if config_class is None or config_class not in mapping:
+        raise ExportError(f"transformers has no {task.name} model for model_type '{config['model_type']}'", hint="choose another task")
+    found = mapping[config_class]
+    first = found[0] if isinstance(found, tuple) else found
+    return str(first.__name__)
 
 
 def input_names(model: torch.nn.Module, task: Task) -> tuple[str, ...]:

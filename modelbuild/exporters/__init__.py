@@ -1,0 +1,29 @@
+"""Exporters: PyTorch to ONNX, one module each, loaded only when it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy.typing as npt
+import torch
+
+from modelbuild.tasks import Task
+
+EXPORTERS: dict[str, str] = {
+    "dynamo": "modelbuild.exporters.dynamo",
+    "optimum": "modelbuild.exporters.optimum",
+}
+
+
+class Exporter(Protocol):
+    """What an exporter module has: `export` writes `model.onnx` (and its weights file) into the empty folder `out`.
+
+    `inputs` are arrays `(batch, sequence)` to trace with, in the order the graph shall have them; both axes become symbolic.
+    Raises ExportError when the model cannot be exported, or not at `opset`.
+    """
+
+    def export(
+        self, model: torch.nn.Module, task: Task, inputs: Mapping[str, npt.NDArray[Any]], opset: int, out: Path
+    ) -> None: ...

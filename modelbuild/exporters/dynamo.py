@@ -1,0 +1,91 @@
+"""torch.onnx's dynamo exporter: in memory, written once, every node tagged with its module."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
+import onnx_ir as ir
+import torch
+from onnx_ir.passes.common import RemoveUnusedNodesPass
+from onnxscript import version_converter
+
+from modelbuild.errors import ExportError
+from modelbuild.graph import MODEL_FILE, WEIGHTS_FILE
+from modelbuild.tasks import Task
+
+OLDEST_NATIVE_OPSET = 18
+_STACK_TRACE = "pkg.torch.onnx.stack_trace"
+
+
+def export(
+    model: torch.nn.Module, task: Task, inputs: Mapping[str, npt.NDArray[Any]], opset: int, out: Path
+) -> None:
+    """Export `model` with symbolic batch and sequence axes, and write it once, weights beside it.
+
+    The exporter speaks opset 18 and newer; older ones are converted by ONNX's version converter, and refused if it fails.
+    """
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    graph = _capture(model, inputs, max(opset, OLDEST_NATIVE_OPSET))
+    _keep_outputs(graph, task)
+    if opset < OLDEST_NATIVE_OPSET:
+        graph = _converted(graph, opset)
+    reached = graph.opset_imports.get("")
+    if reached != opset:
+        raise ExportError(f"the exporter gave opset {reached} where {opset} was asked", hint="choose another opset")
+    _forget_source_lines(graph)
+    ir.save(graph, out / MODEL_FILE, external_data=WEIGHTS_FILE)
+
+
+def _capture(model: torch.nn.Module, inputs: Mapping[str, npt.NDArray[Any]], opset: int) -> ir.Model:
+    tensors = {name: torch.from_numpy(array) for name, array in inputs.items()}
+    with torch.inference_mode():
+        names = list(model(**tensors).keys())
+    axes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("sequence")}
+    try:
+        program = torch.onnx.export(
+            model,
+            (),
+            kwargs=tensors,
+            dynamo=True,
+            opset_version=opset,
+            dynamic_shapes={name: axes for name in tensors},
+            input_names=list(tensors),
+            output_names=names,
+            verbose=False,
+        )
+    except Exception as error:
+        raise ExportError(
+            f"torch.onnx.export failed: {str(error).splitlines()[0]}", where=type(model).__name__, hint="try exporter=optimum"
+        ) from error
+    if program is None:
+        raise ExportError("torch.onnx.export gave nothing", where=type(model).__name__)
+    return program.model
+
+
+def _keep_outputs(graph: ir.Model, task: Task) -> None:
+    """Keep the outputs of the task, in its order, and drop the nodes that only the others needed."""
+    by_name = {value.name: value for value in graph.graph.outputs}
+    absent = [name for name in task.outputs if name not in by_name]
+    if absent:
+        raise ExportError(f"the model has no output {', '.join(absent)}", hint=f"it has {', '.join(map(str, by_name))}")
+    graph.graph.outputs[:] = [by_name[name] for name in task.outputs]
+    RemoveUnusedNodesPass()(graph)
+
+
+def _converted(graph: ir.Model, opset: int) -> ir.Model:
+    """`graph` at an older opset. The converter drops metadata, so each node gets its own back, by name."""
+    metadata = {node.name: dict(node.metadata_props) for node in graph.graph}
+    version_converter.convert_version(graph, target_version=opset, fallback=True)
+    for node in graph.graph:
+        node.metadata_props.update(metadata.get(node.name, {}))
+    return graph
+
+
+def _forget_source_lines(graph: ir.Model) -> None:
+    """Drop the Python stack traces on nodes: they are paths of this machine, and change when nothing else does."""
+    for node in ir.traversal.RecursiveGraphIterator(graph.graph):
+        node.metadata_props.pop(_STACK_TRACE, None)

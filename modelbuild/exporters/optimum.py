@@ -1,0 +1,57 @@
+"""Optimum's exporter: TorchScript, with Optimum's patches for the families it knows."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
+import onnx_ir as ir
+import torch
+from optimum.exporters.onnx import onnx_export_from_model
+
+from modelbuild.errors import ExportError
+from modelbuild.graph import MODEL_FILE, WEIGHTS_FILE
+from modelbuild.tasks import Task
+
+_AXIS_NAMES = {"batch_size": "batch", "sequence_length": "sequence"}
+
+
+def export(
+    model: torch.nn.Module, task: Task, inputs: Mapping[str, npt.NDArray[Any]], opset: int, out: Path
+) -> None:
+    """Export `model` as `optimum-cli export onnx` would, without its own validation, which only warns.
+
+    Optimum makes its own inputs to trace with; `inputs` gives the names and their order, which are checked.
+    """
+    logging.getLogger("optimum").setLevel(logging.ERROR)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".optimum.") as scratch:
+        try:
+            onnx_export_from_model(
+                model, Path(scratch), opset=opset, task=task.name, do_validation=False, device="cpu", monolith=True
+            )
+        except Exception as error:
+            first = (str(error).splitlines() or [type(error).__name__])[0]
+            raise ExportError(f"Optimum's export failed: {first}", where=type(model).__name__, hint="try exporter=dynamo") from error
+        graph = ir.load(Path(scratch) / MODEL_FILE)
+        _order_inputs(graph, list(inputs))
+        _name_axes(graph)
+        ir.save(graph, out / MODEL_FILE, external_data=WEIGHTS_FILE)
+
+
+def _order_inputs(graph: ir.Model, names: list[str]) -> None:
+    found = {value.name: value for value in graph.graph.inputs}
+    if set(found) != set(names):
+        raise ExportError(f"Optimum's graph takes {', '.join(map(str, found))}", hint=f"expected {', '.join(names)}")
+    graph.graph.inputs[:] = [found[name] for name in names]
+
+
+def _name_axes(graph: ir.Model) -> None:
+    """Call symbolic axes as the other exporter does, so that one package looks like another."""
+    for value in (*graph.graph.inputs, *graph.graph.outputs):
+        if value.shape is not None:
+            axes = [axis.value if isinstance(axis, ir.SymbolicDim) else axis for axis in value.shape]
+            value.shape = ir.Shape([_AXIS_NAMES.get(axis, axis) if isinstance(axis, str) else axis for axis in axes])

@@ -1,0 +1,72 @@
+"""export: PyTorch to ONNX."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+
+from modelbuild.errors import ExportError
+from modelbuild.exporters import EXPORTERS, Exporter
+from modelbuild.graph import MODEL_FILE, GraphFacts, read_graph
+from modelbuild.reference import input_names, load_reference
+from modelbuild.report import Check, Report
+from modelbuild.samples import limits_of, random_batch
+from modelbuild.signature import signature_to_dict
+from modelbuild.spec import ExportSpec
+from modelbuild.tasks import TASKS, Task
+
+SPEC = ExportSpec
+REPORT: str | None = "report.json"
+
+# Sizes to trace with: distinct primes, so that an axis that was taken for a constant shows.
+_TRACE_BATCH, _TRACE_SEQUENCE = 3, 7
+
+
+def run(spec: ExportSpec, inputs: Mapping[str, Path], out: Path) -> Report:
+    """Export the model with the asked exporter at the asked opset. Raises ExportError when what comes out is not that."""
+    task = TASKS[spec.task]
+    model = load_reference(spec.model, task, inputs.get("source"))
+    names, limits = input_names(model, task), limits_of(model.config)
+    rng = np.random.default_rng(0)
+    traced = random_batch(
+        names, limits, batch=_TRACE_BATCH, sequence=min(_TRACE_SEQUENCE, limits.max_positions), mask="right", rng=rng
+    )
+    exporter = cast(Exporter, importlib.import_module(EXPORTERS[spec.exporter.kind]))
+    exporter.export(model, task, traced.inputs, spec.opset.version, out)
+    graph = read_graph(out / MODEL_FILE)
+    _require_contract(graph, task, names, spec.opset.version)
+    return Report(
+        stage="export",
+        checks=(Check(name="signature", passed=True, compared=f"{len(names)} inputs, {len(task.outputs)} outputs, opset"),),
+        facts={
+            "exporter": spec.exporter.kind,
+            "signature": signature_to_dict(graph.signature),
+            "opsets": dict(graph.opsets),
+            "ir_version": graph.ir_version,
+            "nodes": graph.nodes,
+            "tagged_nodes": graph.tagged_nodes,
+            "operators": dict(graph.operators),
+            "architecture": {
+                "model_type": model.config.model_type,
+                "hidden_size": getattr(model.config, "hidden_size", None),
+                "num_attention_heads": getattr(model.config, "num_attention_heads", None),
+            },
+            "limits": {"vocab_size": limits.vocab_size, "type_vocab_size": limits.type_vocab_size, "sequence": limits.max_positions},
+        },
+    )
+
+
+def _require_contract(graph: GraphFacts, task: Task, names: tuple[str, ...], opset: int) -> None:
+    found = graph.signature
+    if found.input_names() != names or found.output_names() != task.outputs:
+        raise ExportError(
+            f"the exported graph takes {found.input_names()} and gives {found.output_names()}",
+            where=task.name,
+            hint=f"expected {names} and {task.outputs}",
+        )
+    if graph.opsets.get("") != opset:
+        raise ExportError(f"the exported graph has opset {graph.opsets.get('')}, not {opset}", where=task.name)

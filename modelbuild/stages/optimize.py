@@ -1,0 +1,90 @@
+"""optimize: the file that ships."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import onnxruntime as ort
+
+from modelbuild.candidates import CANDIDATES, Candidate
+from modelbuild.errors import ModelbuildError, OptimizeError
+from modelbuild.graph import MODEL_FILE, read_graph
+from modelbuild.report import Check, Report, read_report
+from modelbuild.runtime.session import SessionSettings, open_session
+from modelbuild.samples import Limits, random_batches
+from modelbuild.signature import signature_to_dict
+from modelbuild.spec import OptimizeSpec
+
+SPEC = OptimizeSpec
+REPORT: str | None = "report.json"
+
+# Optimizing fp32 reorders sums and no more: this share of the largest value is far above that, and far below a wrong mask.
+_TOLERANCE = 1e-4
+
+
+def run(spec: OptimizeSpec, inputs: Mapping[str, Path], out: Path) -> Report:
+    """Optimize the exported graph with the asked candidate. It must load, keep its signature and match the exported graph.
+
+    Raises OptimizeError otherwise: a candidate is never replaced by another in silence.
+    """
+    kind, source = spec.optimization.kind, inputs["export"]
+    facts = read_report(source / "report.json").facts
+    candidate = cast(Candidate, importlib.import_module(CANDIDATES[kind]))
+    candidate.optimize(kind, source, facts, out)
+    before, after = read_graph(source / MODEL_FILE), read_graph(out / MODEL_FILE)
+    if before.signature != after.signature:
+        raise OptimizeError(f"the optimized graph has another signature: {after.signature}", where=kind, hint="choose optimization=none")
+    check = _match(source / MODEL_FILE, out / MODEL_FILE, Limits(**_limits(facts)))
+    if not check.passed:
+        raise OptimizeError(f"the optimized graph does not match the exported one: {check.line()}", where=kind, hint="choose optimization=none")
+    return Report(
+        stage="optimize",
+        checks=(check,),
+        facts={
+            "optimization": kind,
+            "signature": signature_to_dict(after.signature),
+            "opsets": dict(after.opsets),
+            "ir_version": after.ir_version,
+            "nodes_before": before.nodes,
+            "nodes": after.nodes,
+            "tagged_nodes": after.tagged_nodes,
+            "operators": dict(after.operators),
+            "limits": facts["limits"],
+        },
+    )
+
+
+def _limits(facts: Mapping[str, Mapping[str, int]]) -> dict[str, int]:
+    limits = facts["limits"]
+    return {"vocab_size": limits["vocab_size"], "type_vocab_size": limits["type_vocab_size"], "max_positions": limits["sequence"]}
+
+
+def _match(exported: Path, optimized: Path, limits: Limits) -> Check:
+    """Compare the two graphs, both run as they are in the file, on batches padded right and left."""
+    settings = SessionSettings(graph_optimization_level="none")
+    try:
+        sessions = [open_session(path, providers=[("cpu", {})], settings=settings) for path in (exported, optimized)]
+        names = [value.name for value in sessions[0].get_inputs()]
+        batches = list(random_batches(names, limits, batches=(1, 3), sequences=(2, 9), masks=("right", "left"), seed=1))
+        cases = [(_difference(sessions, batch.inputs, batch.valid), batch.kind) for batch in batches]
+    except (ModelbuildError, ort.capi.onnxruntime_pybind11_state.RuntimeException, RuntimeError) as error:
+        raise OptimizeError(f"the optimized graph does not run: {error}", hint="choose optimization=none") from error
+    worst, where = max(cases, key=lambda case: float("inf") if np.isnan(case[0]) else case[0])
+    return Check(
+        name="matches export", passed=worst <= _TOLERANCE, compared=f"{len(cases)} batches", worst=worst, limit=_TOLERANCE, where=where
+    )
+
+
+def _difference(sessions: list[ort.InferenceSession], inputs: dict[str, np.ndarray], valid: np.ndarray) -> float:
+    """The largest difference over all outputs at valid positions, as a share of the largest value there."""
+    before, after = (session.run(None, inputs) for session in sessions)
+    shares = []
+    for expected, actual in zip(before, after, strict=True):
+        chosen = valid if expected.shape[:2] == valid.shape else np.ones(expected.shape[:1], dtype=bool)
+        scale = float(np.max(np.abs(expected[chosen]))) or 1.0
+        shares.append(float(np.max(np.abs(expected[chosen] - actual[chosen]))) / scale)
+    return max(shares)

@@ -118,9 +118,10 @@ def architecture_for(config: Mapping[str, Any], task: Task) -> str:
     Raises ExportError when the model type has no class for the task.
     """
     mapping = getattr(transformers, task.auto_class)._model_mapping
-    config_class = transformers.CONFIG_MAPPING.get(config["model_type"])
+    model_type = config["model_type"]
+    config_class = transformers.CONFIG_MAPPING[model_type] if model_type in transformers.CONFIG_MAPPING else None
     if config_class is None or config_class not in mapping:
-        raise ExportError(f"transformers has no {task.name} model for model_type '{config['model_type']}'", hint="choose another task")
+        raise ExportError(f"transformers has no {task.name} model for model_type '{model_type}'", hint="choose another task")
     found = mapping[config_class]
     first = found[0] if isinstance(found, tuple) else found
     return str(first.__name__)
@@ -145,3 +146,8 @@ def tokenize(folder: Path, texts: Sequence[str], names: Sequence[str], *, paddin
     tokenizer.padding_side = padding_side
     encoded = tokenizer(list(texts), padding=True, truncation=True, max_length=max_length, return_tensors="np")
     return {name: encoded[name].astype(np.int64) for name in names}
+
+
+def tokenizer_size(folder: Path) -> int:
+    """The number of ids that the tokenizer in `folder` can give, added tokens included."""
+    return len(transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False))

@@ -327,7 +327,7 @@ class BenchmarkSpec(Strict):
 class PackageSpec(Strict):
     """What package depends on, beside the files it assembles: the build as declared, and what it was resolved to."""
 
-    name: str
     build: BuildSpec
     model: StageModel
+    origin: dict[str, str]
     task: TaskName

@@ -28,7 +28,8 @@ def export(
 
     The exporter speaks opset 18 and newer; older ones are converted by ONNX's version converter, and refused if it fails.
     """
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    for chatty in ("torch.onnx", "onnxscript"):
+        logging.getLogger(chatty).setLevel(logging.ERROR)
     graph = _capture(model, inputs, max(opset, OLDEST_NATIVE_OPSET))
     _keep_outputs(graph, task)
     if opset < OLDEST_NATIVE_OPSET:

@@ -11,7 +11,7 @@ import numpy as np
 
 from modelbuild.errors import ExportError
 from modelbuild.exporters import EXPORTERS, Exporter
-from modelbuild.graph import MODEL_FILE, GraphFacts, read_graph
+from modelbuild.graph import MODEL_FILE, GraphFacts, module_tree, read_graph
 from modelbuild.reference import input_names, load_reference
 from modelbuild.report import Check, Report
 from modelbuild.samples import limits_of, random_batch
@@ -47,9 +47,13 @@ def run(spec: ExportSpec, inputs: Mapping[str, Path], out: Path) -> Report:
             "signature": signature_to_dict(graph.signature),
             "opsets": dict(graph.opsets),
             "ir_version": graph.ir_version,
-            "nodes": graph.nodes,
-            "tagged_nodes": graph.tagged_nodes,
             "operators": dict(graph.operators),
+            "hierarchy": {
+                "nodes": graph.nodes,
+                "tagged_nodes": graph.tagged_nodes,
+                "tagged_share": round(graph.tagged_nodes / graph.nodes, 4),
+                "modules": module_tree(out / MODEL_FILE),
+            },
             "architecture": {
                 "model_type": model.config.model_type,
                 "hidden_size": getattr(model.config, "hidden_size", None),

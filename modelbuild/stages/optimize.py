@@ -54,6 +54,7 @@ def run(spec: OptimizeSpec, inputs: Mapping[str, Path], out: Path) -> Report:
             "tagged_nodes": after.tagged_nodes,
             "operators": dict(after.operators),
             "limits": facts["limits"],
+            "hierarchy": facts["hierarchy"],
         },
     )
 

@@ -1,0 +1,1 @@
+"""What people read: reports and package documents, rendered from values. Nothing here reads or writes a file."""

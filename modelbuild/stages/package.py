@@ -1,0 +1,123 @@
+"""package: the gate, and the folder that ships."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from modelbuild.errors import ValidationError
+from modelbuild.graph import MODEL_FILE, WEIGHTS_FILE, read_graph
+from modelbuild.manifest import Manifest, record_files, write_manifest
+from modelbuild.render.package import package_readme, report_html
+from modelbuild.report import Report, read_report
+from modelbuild.runtime.load import GOLDEN_FILE, load
+from modelbuild.runtime.session import SessionSettings, open_session
+from modelbuild.samples import Limits, random_batch
+from modelbuild.spec import FolderFiles, PackageSpec, PathSource
+
+SPEC = PackageSpec
+REPORT: str | None = None
+
+_TOOLS = (
+    "modelbuild", "numpy", "onnx", "onnx-ir", "onnxruntime", "onnxruntime-gpu", "onnxscript", "optimum", "optimum-onnx",
+    "safetensors", "tokenizers", "torch", "transformers",
+)  # fmt: skip
+_GOLDEN_BATCH, _GOLDEN_SEQUENCE = 2, 8
+
+
+def run(spec: PackageSpec, inputs: Mapping[str, Path], out: Path) -> Report:
+    """Assemble the package in `out`, its manifest last, and open it as a user would.
+
+    Raises ValidationError, and leaves nothing, when validation did not pass.
+    """
+    validation = read_report(inputs["validate"] / "validation.json")
+    benchmark = read_report(inputs["benchmark"] / "benchmark.json")
+    require_passed(validation)
+    for name in (MODEL_FILE, WEIGHTS_FILE):
+        if (inputs["optimize"] / name).exists():
+            shutil.copyfile(inputs["optimize"] / name, out / name)
+    shutil.copytree(inputs["sidecar"], out, ignore=shutil.ignore_patterns("report.json"), dirs_exist_ok=True)
+    facts = read_report(inputs["optimize"] / "report.json").facts
+    _write_golden(spec, facts["limits"], out)
+    manifest = _manifest(spec, facts, validation, benchmark, out)
+    (out / "README.md").write_text(package_readme(manifest, validation, benchmark), encoding="utf-8")
+    (out / "report.html").write_text(report_html(manifest, validation, benchmark), encoding="utf-8")
+    manifest = _manifest(spec, facts, validation, benchmark, out)
+    write_manifest(manifest, out)
+    load(out)
+    return Report(stage="package", facts={"verified": manifest.verified, "files": len(manifest.files)})
+
+
+def require_passed(validation: Report) -> None:
+    """The gate. Raises ValidationError, naming the worst failure, when validation ran and did not pass."""
+    failures = validation.failures()
+    if failures:
+        more = f" and {len(failures) - 1} more" if len(failures) > 1 else ""
+        raise ValidationError(
+            f"validation failed: {failures[0].line()}{more}", where="validate/validation.json", hint="nothing was packaged"
+        )
+
+
+def _write_golden(spec: PackageSpec, limits: Mapping[str, int], out: Path) -> None:
+    """Inputs and the outputs they gave here, which the runtime replays wherever the package is opened."""
+    names = [tensor.name for tensor in read_graph(out / MODEL_FILE).signature.inputs]
+    sizes = Limits(vocab_size=limits["vocab_size"], type_vocab_size=limits["type_vocab_size"], max_positions=limits["sequence"])
+    length = min(_GOLDEN_SEQUENCE, sizes.max_positions)
+    batch = random_batch(names, sizes, batch=_GOLDEN_BATCH, sequence=length, mask="right", rng=np.random.default_rng(0))
+    session = open_session(
+        out / MODEL_FILE,
+        providers=_providers(spec),
+        settings=SessionSettings.from_mapping(spec.build.session.model_dump()),
+        allow_fallback=spec.build.providers.allow_fallback,
+    )
+    outputs = {value.name: array for value, array in zip(session.get_outputs(), session.run(None, batch.inputs), strict=True)}
+    arrays = {f"input.{name}": array for name, array in batch.inputs.items()}
+    np.savez(out / GOLDEN_FILE, **arrays, **{f"output.{name}": array for name, array in outputs.items()})
+
+
+def _manifest(spec: PackageSpec, facts: Mapping[str, Any], validation: Report, benchmark: Report, out: Path) -> Manifest:
+    graph = read_graph(out / MODEL_FILE)
+    source = spec.model.source
+    return Manifest(
+        name=spec.build.model.name,
+        task=spec.task,
+        model_file=MODEL_FILE,
+        verified=bool(validation.checks) and validation.passed,
+        signature=graph.signature,
+        limits={"sequence": facts["limits"]["sequence"]},
+        providers=_providers(spec),
+        allow_fallback=spec.build.providers.allow_fallback,
+        session=spec.build.session.model_dump(mode="json"),
+        opsets=graph.opsets,
+        ir_version=graph.ir_version,
+        oldest_onnxruntime=graph.oldest_onnxruntime(),
+        source=dict(spec.origin) | ({"files": dict(source.files)} if isinstance(source, FolderFiles) else source.model_dump(mode="json")),
+        build=_without_paths(spec),
+        tools=_tools(),
+        hierarchy=facts["hierarchy"],
+        validation={"status": validation.facts["status"], "passed": validation.passed, "checks": len(validation.checks)},
+        benchmark=dict(benchmark.facts),
+        files=record_files(out),
+    )
+
+
+def _providers(spec: PackageSpec) -> tuple[tuple[str, Mapping[str, Any]], ...]:
+    return tuple((name, spec.build.providers.options(name)) for name in spec.build.providers.order)
+
+
+def _without_paths(spec: PackageSpec) -> dict[str, Any]:
+    """The composed build, without the path of this machine that a `path` source has."""
+    build = spec.build.model_dump(mode="json")
+    if isinstance(spec.build.model.source, PathSource):
+        build["model"]["source"]["path"] = Path(spec.build.model.source.path).name
+    return build
+
+
+def _tools() -> dict[str, str]:
+    installed = {dist.metadata["Name"].lower(): dist.version for dist in importlib.metadata.distributions()}
+    return {name: installed[name] for name in _TOOLS if name in installed}

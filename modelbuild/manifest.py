@@ -106,11 +106,12 @@ def _decode(data: Any, folder: Path) -> Manifest:
 
 def record_files(folder: Path) -> dict[str, FileRecord]:
     """Size and sha256 of every file under `folder`, by its path relative to it. Raises PackageError for a link."""
-    return {
-        name: FileRecord(size_bytes=(folder / name).stat().st_size, sha256=sha256_file(folder / name))
-        for name in _file_names(folder)
-        if name != FILE_NAME
-    }
+    return {name: record_file(folder / name) for name in _file_names(folder) if name != FILE_NAME}
+
+
+def record_file(path: Path) -> FileRecord:
+    """Size and sha256 of one file."""
+    return FileRecord(size_bytes=path.stat().st_size, sha256=sha256_file(path))
 
 
 def verify_files(manifest: Manifest, folder: Path, *, digests: bool = True) -> None:

@@ -1,14 +1,15 @@
 """The two documents of a package, `report.html` and `README.md`, from its manifest and its reports. Pure functions.
 
-Names, labels and error text come from models that somebody else made, so both documents are safe by default: every value
-that a template prints goes through an escape of its format (`finalize`), and only what a filter returns as `Markup` is exempt.
+Names, labels and error text come from models that somebody else made, so both documents are safe by default: every
+value that a template prints goes through the escape of its format (`finalize`), except what a filter returns as `Markup`.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,13 @@ from markupsafe import Markup
 
 from modelbuild.manifest import Manifest
 from modelbuild.providers import ort_name
-from modelbuild.report import Check, Report
+from modelbuild.report import Report
 from modelbuild.signature import TensorSpec
 from modelbuild.tasks import TASKS
 
 TOP_MODULES = 30
-_MARKDOWN = {ord(char): f"&#{ord(char)};" for char in "\\`*_[]<>|&~$"}
+_MARKDOWN = {ord(char): f"&#{ord(char)};" for char in "\\`*[]<>|&~$"}
+_OUTER_UNDERSCORE = re.compile(r"(?<![^\W_])_|_(?![^\W_])")
 _LITERAL = {ord(char): f"\\u{ord(char):04x}" for char in "`<>&"}
 _TEXTS = {
     "question-answering": '"Where was it quiet?", "The harbour was quiet."',
@@ -41,7 +43,7 @@ def package_readme(manifest: Manifest, validation: Report, benchmark: Report) ->
 
 
 def clean(value: Any) -> str:
-    """`value` as one line of printable text: white space becomes a space, control and format characters become U+FFFD."""
+    """`value` as one line of printable text: each white space is a space, each control character is U+FFFD."""
     return "".join(char if char.isprintable() else "\ufffd" for char in " ".join(str(value).split()))
 
 
@@ -74,21 +76,26 @@ def pretty(value: Any) -> Markup:
     return Markup.escape(json.dumps(value, indent=2, default=dict))
 
 
+def plain(value: Any) -> str:
+    """`value` as one line of text for an HTML page, where autoescape then makes it inert."""
+    return value if isinstance(value, Markup) else clean(value)
+
+
 def markdown(value: Any) -> str:
     """`value` as Markdown text in which nothing is markup, in a table's cell too."""
-    return value if isinstance(value, Markup) else clean(value).translate(_MARKDOWN)
+    return value if isinstance(value, Markup) else _OUTER_UNDERSCORE.sub("&#95;", clean(value).translate(_MARKDOWN))
 
 
 def code(value: Any) -> Markup:
-    """`value` as a Markdown code span, or as plain text when it holds characters that could end the span or the cell."""
+    """`value` as a Markdown code span, or as plain text when it could end the span or a table's cell."""
     text = clean(value)
-    return Markup(markdown(text) if not text or set(text) & set("`|<>&\\") else f"`{text}`")  # noqa: S704
+    return Markup(markdown(text) if not text or set(text) & set("`|<>&\\") else f"`{text}`")
 
 
 def literal(value: Any) -> Markup:
     """`value` as a literal that Python and YAML both read, in one line that cannot end a fenced block."""
     text = json.dumps(clean(value), ensure_ascii=False)
-    return Markup(text.translate(_LITERAL))  # noqa: S704
+    return Markup(text.translate(_LITERAL))
 
 
 def _context(manifest: Manifest, validation: Report, benchmark: Report) -> dict[str, Any]:
@@ -99,21 +106,17 @@ def _context(manifest: Manifest, validation: Report, benchmark: Report) -> dict[
         "checks": sorted(validation.checks, key=lambda check: check.passed),
         "verdict": _verdict(manifest, validation),
         "optimum_class": next((task.optimum_class for task in TASKS.values() if task.name == manifest.task), None),
-        "text": Markup(_TEXTS.get(manifest.task, '"The harbour was quiet."')),  # noqa: S704
+        "text": Markup(_TEXTS.get(manifest.task, '"The harbour was quiet."')),
         "has_tokenizer": any(name.startswith("tokenizer") for name in manifest.files),
         "has_config": "config.json" in manifest.files,
         "providers": [(ort_name(name), options) for name, options in manifest.providers],
-        "examples": [(tensor.name, _example_shape(tensor, manifest.limits), tensor.dtype) for tensor in _inputs(manifest)],
+        "shapes": {tensor.name: _example_shape(tensor, manifest.limits) for tensor in manifest.signature.inputs},
         "benchmark": facts if facts.get("status") == "measured" else None,
         "conditions": _conditions(facts),
         "cases": _cases(facts),
         "modules": _modules(manifest.hierarchy),
         "top_modules": TOP_MODULES,
     }
-
-
-def _inputs(manifest: Manifest) -> tuple[TensorSpec, ...]:
-    return manifest.signature.inputs
 
 
 def _verdict(manifest: Manifest, validation: Report) -> str:
@@ -133,9 +136,9 @@ def _checks(count: int) -> str:
 
 
 def _example_shape(tensor: TensorSpec, limits: Mapping[str, int]) -> tuple[int, ...]:
-    """A small shape that the tensor takes: two rows, eight of everything else that is not fixed."""
-    wanted = [axis if isinstance(axis, int) else min(2 if axis == "batch" else 8, limits.get(axis, 8)) for axis in tensor.shape]
-    return tuple(wanted)
+    """A small shape that the tensor takes: two rows, and eight of every other axis that is not fixed."""
+    rows = {"batch": 2}
+    return tuple(a if isinstance(a, int) else min(rows.get(a, 8), limits.get(a, 8)) for a in tensor.shape)
 
 
 def _conditions(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -155,7 +158,8 @@ def _cases(facts: Mapping[str, Any]) -> list[dict[str, Any]]:
     cases = sorted(facts.get("cases", {}).values(), key=lambda case: float(case["batch"]))
     sides = ("pytorch", "onnxruntime")
     return [
-        {**case, "bars": dict(zip(sides, _widths([case[side]["p50_ms"] for side in sides]), strict=True))} for case in cases
+        {**case, "bars": dict(zip(sides, _widths([case[side]["p50_ms"] for side in sides]), strict=True))}
+        for case in cases
     ]
 
 
@@ -173,3 +177,24 @@ def _modules(hierarchy: Mapping[str, Any]) -> list[tuple[str, int, float]]:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+_FILTERS = {"code": code, "figure": figure, "literal": literal, "percent": percent, "pretty": pretty, "size": size}
+
+
+def _environment(*, autoescape: bool, finalize: Callable[[Any], str]) -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        undefined=StrictUndefined,
+        autoescape=autoescape,
+        finalize=finalize,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters.update(_FILTERS)
+    return environment
+
+
+_HTML = _environment(autoescape=True, finalize=plain)
+_README = _environment(autoescape=False, finalize=markdown)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 
 from modelbuild.errors import ValidationError
 from modelbuild.graph import MODEL_FILE, WEIGHTS_FILE, read_graph
-from modelbuild.manifest import Manifest, record_files, write_manifest
+from modelbuild.manifest import Manifest, record_file, record_files, write_manifest
 from modelbuild.render.package import package_readme, report_html
 from modelbuild.report import Report, read_report
 from modelbuild.runtime.load import GOLDEN_FILE, load
@@ -45,12 +46,13 @@ def run(spec: PackageSpec, inputs: Mapping[str, Path], out: Path) -> Report:
     facts = read_report(inputs["optimize"] / "report.json").facts
     _write_golden(spec, facts["limits"], out)
     manifest = _manifest(spec, facts, validation, benchmark, out)
-    (out / "README.md").write_text(package_readme(manifest, validation, benchmark), encoding="utf-8")
-    (out / "report.html").write_text(report_html(manifest, validation, benchmark), encoding="utf-8")
-    manifest = _manifest(spec, facts, validation, benchmark, out)
-    write_manifest(manifest, out)
+    documents = {"README.md": package_readme, "report.html": report_html}
+    for name, document in documents.items():
+        (out / name).write_text(document(manifest, validation, benchmark), encoding="utf-8")
+    files = dict(manifest.files) | {name: record_file(out / name) for name in documents}
+    write_manifest(replace(manifest, files=files), out)
     load(out)
-    return Report(stage="package", facts={"verified": manifest.verified, "files": len(manifest.files)})
+    return Report(stage="package", facts={"verified": manifest.verified, "files": len(files)})
 
 
 def require_passed(validation: Report) -> None:

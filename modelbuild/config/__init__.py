@@ -1,0 +1,1 @@
+"""Hydra composition to typed specs: the only door to hydra and omegaconf."""

@@ -1,0 +1,118 @@
+"""Compose a configuration with Hydra: by its own command line, or from a list of overrides."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
+from hydra.errors import HydraException
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from modelbuild.config.location import config_folders, packaged
+from modelbuild.config.overrides import TOP_KEYS, prepare
+from modelbuild.config.schema import decode
+from modelbuild.errors import ConfigError, Problem
+from modelbuild.spec import BuildSpec
+
+CONFIG_NAME = "config"
+VERSION_BASE = "1.3"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What was asked for: a build, and where to publish its package besides (absolute, or None)."""
+
+    spec: BuildSpec
+    out: Path | None
+
+
+class _UserConfig(SearchPathPlugin):
+    """Puts the workspace's `conf/` before modelbuild's, so that a user's file of the same name wins."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        mine = config_folders(Path.cwd())[0]
+        if mine != packaged("conf"):
+            search_path.prepend("workspace", f"file://{mine}")
+
+
+def compose(overrides: Sequence[str], workspace: Path) -> Request:
+    """The build that `overrides` ask for. Raises ConfigError with every problem."""
+    prepared = prepare(overrides, workspace)
+    Plugins.instance().register(_UserConfig)
+    GlobalHydra.instance().clear()
+    with _one_error(), hydra.initialize_config_dir(str(packaged("conf")), version_base=VERSION_BASE, job_name="modelbuild"):
+        config = hydra.compose(CONFIG_NAME, overrides=prepared)
+    return request_of(config, workspace)
+
+
+def compose_sweep(overrides: Sequence[str], workspace: Path) -> list[Request]:
+    """The builds of a sweep, in Hydra's order. Raises ConfigError with the problems of all of them."""
+    with _one_error():
+        parsed = OverridesParser.create().parse_overrides(prepare(overrides, workspace))
+        jobs = [job for batch in BasicSweeper.split_arguments(parsed, max_batch_size=None) for job in batch]
+    requests, problems = [], []
+    for number, job in enumerate(jobs):
+        chosen = [item for item in job if not item.lstrip("+").startswith("hydra")]
+        try:
+            requests.append(compose([item.removeprefix("++") for item in chosen], workspace))
+        except ConfigError as error:
+            problems += [Problem(p.what, f"{p.where} in job {number} ({','.join(job)})", p.hint) for p in error.problems]
+    if problems:
+        raise ConfigError.collected(problems)
+    return requests
+
+
+def request_of(config: DictConfig, workspace: Path) -> Request:
+    """A composed configuration, resolved and decoded. Raises ConfigError with every problem."""
+    missing = OmegaConf.missing_keys(config)
+    if missing:
+        raise ConfigError.collected([Problem("required, and not given", key, f"set {key}=…") for key in sorted(missing)])
+    with _one_error():
+        values: Any = OmegaConf.to_container(config, resolve=True)
+    groups = {key: value for key, value in values.items() if key not in (*TOP_KEYS, "hydra", "build")}
+    out = values.get("out")
+    return Request(spec=decode(groups, workspace), out=(workspace / out).resolve() if out else None)
+
+
+def run_hydra(arguments: Sequence[str], job: Callable[[DictConfig], None]) -> None:
+    """Run `job` as a Hydra application with these command-line `arguments`: run, multirun, help, completion and all.
+
+    Raises ConfigError for what Hydra refuses, and whatever `job` raises.
+    """
+    Plugins.instance().register(_UserConfig)
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    sys.argv = ["modelbuild", *arguments]
+    with _one_error():
+        hydra.main(version_base=VERSION_BASE, config_path=str(packaged("conf")), config_name=CONFIG_NAME)(job)()
+
+
+def sweep_job() -> tuple[Path, int, str] | None:
+    """Inside a job of a sweep: the sweep's folder, the job's number and its overrides. None in a single run."""
+    config = HydraConfig.get()
+    if config.mode is None or config.mode.name != "MULTIRUN":
+        return None
+    return Path(config.sweep.dir), int(config.job.num), config.job.override_dirname
+
+
+@contextmanager
+def _one_error() -> Iterator[None]:
+    """What Hydra and OmegaConf complain of, as one ConfigError of one line."""
+    try:
+        yield
+    except (HydraException, OmegaConfBaseException) as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        raise ConfigError(lines[0] if lines else type(error).__name__, where=getattr(error, "full_key", "") or "") from error

@@ -1,0 +1,83 @@
+"""Overrides are checked, and made into what Hydra takes, before Hydra sees them: all problems at once, with suggestions."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, Sweep
+from hydra.errors import HydraException
+
+from modelbuild.config.location import groups
+from modelbuild.config.schema import FREE, known_keys
+from modelbuild.errors import ConfigError, Problem
+from modelbuild.suggest import did_you_mean
+
+TOP_KEYS = ("out", "debug")
+_BARE_INTEGER = re.compile(r"(?<=[=,])\s*(\d+)\s*(?=,|$)")
+
+
+def prepare(overrides: Sequence[str], workspace: Path) -> list[str]:
+    """`overrides` as Hydra takes them: choices that look like numbers quoted, known keys settable wherever they are.
+
+    Raises ConfigError with one problem for each override that is not one, or names a group, choice or key that
+    does not exist.
+    """
+    known, choices = set(known_keys()), groups(workspace)
+    prepared, problems = [], []
+    for text in overrides:
+        try:
+            override = OverridesParser.create().parse_override(text)
+        except HydraException as error:
+            problems.append(Problem("not an override", f"'{text}'", _syntax_hint(text, error)))
+            continue
+        found = _check(override, known, choices)
+        problems += found
+        prepared.append(_rewritten(text, override, choices))
+    if problems:
+        raise ConfigError.collected(problems)
+    return prepared
+
+
+def _syntax_hint(text: str, error: HydraException) -> str:
+    if "=" not in text:
+        return "write key=value"
+    key, _, value = text.partition("=")
+    return f"quote the value: '{key}=\"{value}\"'" if '"' not in value and "'" not in value else str(error).splitlines()[0]
+
+
+def _check(override: Override, known: set[str], choices: dict[str, list[str]]) -> list[Problem]:
+    key = override.key_or_group
+    if key.startswith("hydra") or "/" in key or override.package is not None or override.is_delete():
+        return []
+    if key in choices:
+        return [
+            Problem(f"there is no {key}={choice}", "overrides", did_you_mean(choice, choices[key]))
+            for choice in _chosen(override)
+            if choice not in choices[key]
+        ]
+    if key in TOP_KEYS or key in known or _is_free(key, known):
+        return []
+    candidates = [*choices, *TOP_KEYS, *(name for name in known if not name.endswith(FREE))]
+    hint = did_you_mean(key, candidates) or did_you_mean(key.rpartition(".")[2], list(choices))
+    return [Problem(f"there is no key '{key}'", "overrides", hint)]
+
+
+def _is_free(key: str, known: set[str]) -> bool:
+    parts = key.split(".")
+    return any(".".join([*parts[:cut], FREE]) in known for cut in range(1, len(parts)))
+
+
+def _chosen(override: Override) -> list[str]:
+    value = override._value
+    items = value.list if isinstance(value, Sweep) and hasattr(value, "list") else value if isinstance(value, list) else [value]
+    return ["null" if item is None else str(getattr(item, "text", item)) for item in items]
+
+
+def _rewritten(text: str, override: Override, choices: dict[str, list[str]]) -> str:
+    if override.key_or_group in choices:
+        return _BARE_INTEGER.sub(r"'\1'", text)
+    settable = "." in override.key_or_group and not override.key_or_group.startswith("hydra")
+    return f"++{text}" if settable and text[0] not in "+~" else text

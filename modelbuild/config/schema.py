@@ -1,0 +1,90 @@
+"""The keys of a build and what is wrong with a composed configuration: dotted paths and suggestions."""
+
+from __future__ import annotations
+
+import json
+import re
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from modelbuild.errors import ConfigError, Problem
+from modelbuild.spec import BuildSpec, PathSource
+from modelbuild.suggest import did_you_mean
+
+FREE = "*"
+_TAGGED_UNIONS = frozenset({"source"})
+
+
+def known_keys(model: type[BaseModel] = BuildSpec, prefix: str = "") -> Iterator[str]:
+    """Every dotted key of a build; `model.source.config.*` where any key may follow."""
+    for name, field in model.model_fields.items():
+        yield f"{prefix}{name}"
+        for kind in _members(field.annotation):
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                yield from known_keys(kind, f"{prefix}{name}.")
+            elif typing.get_origin(kind) is dict:
+                yield f"{prefix}{name}.{FREE}"
+
+
+def _members(annotation: Any) -> Iterator[Any]:
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType, typing.Annotated):
+        for part in typing.get_args(annotation):
+            yield from _members(part)
+    else:
+        yield annotation
+
+
+def decode(values: Mapping[str, Any], base: Path) -> BuildSpec:
+    """The build in a composed configuration; a relative `model.source.path` is taken from the folder `base`.
+
+    Raises ConfigError with every problem: unknown keys, wrong types and values, combinations that cannot be.
+    """
+    try:
+        spec = BuildSpec.model_validate_json(json.dumps(values), strict=True)
+    except ValidationError as error:
+        raise ConfigError.collected([problem for item in error.errors() for problem in _problems(item, values)]) from error
+    source = spec.model.source
+    if isinstance(source, PathSource):
+        absolute = source.model_copy(update={"path": str((base / source.path).resolve())})
+        spec = spec.model_copy(update={"model": spec.model.model_copy(update={"source": absolute})})
+    return spec
+
+
+def _problems(item: Any, values: Mapping[str, Any]) -> list[Problem]:
+    """One pydantic error as problems: `what: dotted.key: hint`."""
+    path = _without_tags(item["loc"], values)
+    dotted = ".".join(map(str, path))
+    match item["type"]:
+        case "extra_forbidden":
+            parent = ".".join(map(str, path[:-1]))
+            siblings = [key for key in known_keys() if key.rpartition(".")[0] == parent and key != dotted]
+            return [Problem("unknown key", dotted, did_you_mean(dotted, siblings))]
+        case "missing":
+            return [Problem("required, and not given", dotted, f"set {dotted}=…")]
+        case "literal_error" | "union_tag_invalid":
+            context = item["ctx"]
+            choices = re.findall(r"'([^']*)'", context.get("expected") or context["expected_tags"]) or [str(context["expected"])]
+            wrong = context.get("tag", item["input"])
+            return [Problem(f"'{wrong}' is not possible", dotted, did_you_mean(str(wrong), choices) or f"choose {context.get('expected')}")]
+        case "value_error":
+            return [Problem(line, dotted) for line in str(item["ctx"]["error"]).splitlines()]
+        case _:
+            message = item["msg"][0].lower() + item["msg"][1:]
+            return [Problem(f"{message}, got {json.dumps(item['input'], default=str)[:80]}", dotted)]
+
+
+def _without_tags(path: tuple[int | str, ...], values: Any) -> list[int | str]:
+    """The path as the user wrote it: inside a tagged union pydantic also names the tag, which is no key."""
+    kept: list[int | str] = []
+    after_union = False
+    for part in path:
+        if not (after_union and isinstance(values, Mapping) and values.get("kind") == part):
+            kept.append(part)
+            values = values.get(part) if isinstance(values, Mapping) else None
+        after_union = part in _TAGGED_UNIONS and not after_union
+    return kept

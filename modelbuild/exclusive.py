@@ -1,0 +1,40 @@
+"""One at a time on this machine: a lock that the operating system lets go of when its holder dies."""
+
+from __future__ import annotations
+
+import fcntl
+import platform
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import platformdirs
+
+from modelbuild.errors import HostError
+
+
+@contextmanager
+def exclusive(name: str, say: Callable[[str], None]) -> Iterator[None]:
+    """Hold the lock `name` of this user on this machine; `say` is told, once, when another process holds it.
+
+    Raises HostError when the lock's file cannot be made. Other users have locks of their own: a shared directory could be
+    written by anyone.
+    """
+    path = lock_file(name)
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        stream = path.open("a", encoding="utf-8")
+    except OSError as error:
+        raise HostError(f"cannot open the lock: {error}", where=str(path), hint="set XDG_CACHE_HOME to a folder of yours") from error
+    with stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f"waiting for another {name} on this machine ({path})")
+            fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
+
+
+def lock_file(name: str) -> Path:
+    """The file that is locked for `name`. It says which machine it is for: a home directory may be on many."""
+    return Path(platformdirs.user_cache_dir("modelbuild")) / f"{name}-{platform.node()}.lock"

@@ -1,0 +1,65 @@
+"""The process that a side is measured in: `python -m modelbuild.measured_process FD PARENT`, started by `measure` only.
+
+It reads a side from the pipe and answers with the side's facts, then reads questions (functions of `sides`, and their
+arguments) and answers each. An error is an answer too, and the last one.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+import traceback
+from multiprocessing.connection import Connection
+from typing import Any
+
+from modelbuild.errors import ModelbuildError
+from modelbuild.sides import Side
+
+_PR_SET_PDEATHSIG = 1
+
+
+def serve(connection: Connection) -> None:
+    """Answer on `connection` until the other end closes it or something fails."""
+    name: str
+    side: Side
+    name, side = connection.recv()
+    try:
+        loaded = side.load()
+        connection.send(loaded.facts)
+        while request := _next_request(connection):
+            question, arguments, keywords = request
+            connection.send(question(loaded, *arguments, **keywords))
+    except Exception as error:
+        connection.send(_as_answer(name, side, error))
+
+
+def _next_request(connection: Connection) -> tuple[Any, ...] | None:
+    try:
+        request: tuple[Any, ...] = connection.recv()
+    except EOFError:
+        return None
+    return request
+
+
+def _as_answer(name: str, side: Side, error: Exception) -> ModelbuildError:
+    answer = error if isinstance(error, ModelbuildError) else side.error(f"{name} failed: {type(error).__name__}: {error}")
+    # A traceback does not cross to another process by itself, and without it --debug would have nothing to show.
+    answer.add_note(traceback.format_exc())
+    return answer
+
+
+def _die_with(parent: int) -> None:
+    """Let the kernel kill this process when the thread that started it ends, even while this process is suspended."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    # Ctrl-C reaches the whole process group, and the parent ends this process when it does.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _die_with(int(sys.argv[2]))
+    serve(Connection(int(sys.argv[1])))

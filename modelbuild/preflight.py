@@ -1,0 +1,56 @@
+"""What can be known of this machine before any work: ONNX Runtime is there once, and has the providers."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import tempfile
+from pathlib import Path
+
+from modelbuild.errors import HostError
+from modelbuild.spec import Providers
+
+_WHEELS = ("onnxruntime", "onnxruntime-gpu")
+
+
+def require_host(providers: Providers) -> None:
+    """Raise HostError unless one ONNX Runtime is installed and really opens a session on the asked providers."""
+    installed = [name for name in _WHEELS if _is_installed(name)]
+    if len(installed) > 1:
+        raise HostError(
+            "onnxruntime and onnxruntime-gpu are both installed, and overwrite each other",
+            where="this Python environment",
+            hint="pip uninstall both, then install modelbuild[cpu] or modelbuild[gpu]",
+        )
+    if importlib.util.find_spec("onnxruntime") is None:
+        raise HostError(
+            "ONNX Runtime is not installed", where="this Python environment", hint="pip install 'modelbuild[cpu]' (or [gpu])"
+        )
+    from modelbuild.runtime.session import require_available
+
+    if not providers.allow_fallback:
+        require_available(providers.order)
+        if providers.order[0] != "cpu":
+            _probe(providers)
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def _probe(providers: Providers) -> None:
+    """Open a one-node model. A provider that is listed may still not load: only a session tells."""
+    from onnx import TensorProto, helper, save
+
+    from modelbuild.runtime.session import SessionSettings, open_session
+
+    value = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in ("x", "y")]
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "probe", value[:1], value[1:])
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "probe.onnx"
+        save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+        open_session(path, providers=[(n, providers.options(n)) for n in providers.order], settings=SessionSettings())

@@ -1,0 +1,119 @@
+"""From a build as declared to what its stages depend on: the task, and the content of the model's files."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from modelbuild.digest import sha256_file, sha256_json, write_json
+from modelbuild.errors import ConfigError
+from modelbuild.sources import Digest, Located, locate
+from modelbuild.spec import (
+    BenchmarkSpec,
+    BuildSpec,
+    ExportSpec,
+    OptimizeSpec,
+    PackageSpec,
+    SidecarSpec,
+    Strict,
+    ValidateSpec,
+)
+from modelbuild.tasks import TASKS, TaskName, task_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResolvedBuild:
+    """A build with nothing left to find out: its task, and where the model is and what is in it."""
+
+    spec: BuildSpec
+    task: TaskName
+    located: Located
+
+    def build_id(self) -> str:
+        """A name of the configuration alone: readable, then 12 hex digits. Tools and code are not part of it."""
+        spec = self.spec
+        slug = f"{spec.model.name}-{self.task}-opset{spec.opset.version}-{spec.providers.order[0]}-{spec.precision.kind}"
+        return f"{slug}-{sha256_json(spec.model_dump(mode='json'))[:12]}"
+
+
+def resolve(spec: BuildSpec, digest: Digest) -> ResolvedBuild:
+    """Locate the model and settle the task. Raises ExportError for the source, ConfigError when no task can be told."""
+    located = locate(spec.model.source, digest)
+    return ResolvedBuild(spec=spec, task=_task(spec, located.config), located=located)
+
+
+def _task(spec: BuildSpec, config: Mapping[str, Any]) -> TaskName:
+    if spec.task.name != "auto":
+        return spec.task.name
+    architecture = next(iter(config.get("architectures") or []), None)
+    task = task_of(architecture) if architecture else None
+    if task is None:
+        raise ConfigError(
+            f"the task of a {architecture or 'model without architectures'} cannot be told",
+            where="task.name",
+            hint=f"choose task={'|'.join(TASKS)}",
+        )
+    return task.name
+
+
+def stage_specs(build: ResolvedBuild, host: Mapping[str, str]) -> dict[str, Strict]:
+    """What each stage depends on: its slice of the build, in the order of the stages."""
+    spec, task, located = build.spec, build.task, build.located
+    weights = located.subset(spec.model.source, weights=True, sidecars=False)
+    sidecars = located.subset(spec.model.source, weights=False, sidecars=True)
+    everything = located.subset(spec.model.source, weights=True, sidecars=True)
+    return {
+        "export": ExportSpec(model=weights, task=task, opset=spec.opset, exporter=spec.exporter),
+        "sidecar": SidecarSpec(model=sidecars, task=task, sidecar=spec.sidecar),
+        "optimize": OptimizeSpec(optimization=spec.optimization, precision=spec.precision, providers=spec.providers),
+        "validate": ValidateSpec(
+            model=weights,
+            task=task,
+            opset=spec.opset,
+            precision=spec.precision,
+            providers=spec.providers,
+            session=spec.session,
+            validation=spec.validation,
+        ),
+        "benchmark": BenchmarkSpec(
+            model=weights,
+            task=task,
+            providers=spec.providers,
+            session=spec.session,
+            benchmark=spec.benchmark,
+            host=dict(host),
+        ),
+        "package": PackageSpec(build=spec, model=everything, origin=dict(located.origin), task=task),
+    }
+
+
+class DigestCache:
+    """The sha256 of files, remembered by path, size, inode and modification time, as git and DVC remember theirs."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._known: dict[str, list[Any]] = _read(path)
+
+    def digest(self, path: Path) -> str:
+        """The sha256 of the file at `path`, read only when its size, inode or modification time is new."""
+        status = path.stat()
+        stamp = [status.st_size, status.st_ino, status.st_mtime_ns]
+        key = os.path.realpath(path)
+        entry = self._known.get(key)
+        if entry is None or entry[:3] != stamp:
+            self._known[key] = entry = [*stamp, sha256_file(path)]
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            write_json(self._path, self._known)
+        return str(entry[3])
+
+
+def _read(path: Path) -> dict[str, list[Any]]:
+    try:
+        known = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}  # a cache: what cannot be read is read again from the files
+    return known if isinstance(known, dict) else {}

@@ -1,0 +1,181 @@
+"""The two sides of a benchmark, and what a process that has loaded one of them can be asked.
+
+Each side runs in a process of its own (`measured_process`), so everything heavy is imported inside functions: the process
+of ONNX Runtime must not carry torch, nor that of PyTorch ONNX Runtime, or their memory would mean nothing.
+"""
+
+from __future__ import annotations
+
+import gc
+import resource
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from modelbuild.digest import sha256_file
+from modelbuild.errors import ExportError, ModelbuildError, PackageError
+from modelbuild.samples import Limits, limits_of
+from modelbuild.tasks import TASKS, TaskName
+
+if TYPE_CHECKING:
+    from modelbuild.runtime.session import ProviderChoice, SessionSettings
+    from modelbuild.spec import StageModel
+
+Arrays = Mapping[str, npt.NDArray[Any]]
+
+_GEMM_SIZE = 1536
+_GEMM_RUNS = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What a loaded side says of itself: how long it took to load, where it runs, and its library's version."""
+
+    load_ms: float
+    device: str
+    version: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loaded:
+    """A side in the process that loaded it. `call` runs it once, from numpy to numpy; `module` is the PyTorch model, if any."""
+
+    facts: Facts
+    call: Callable[[Arrays], object]
+    module: Any = None
+
+
+class Side(Protocol):
+    """What can be measured: `load` loads it into the current process, `error` is what its failures are raised as."""
+
+    error: ClassVar[type[ModelbuildError]]
+
+    def load(self) -> Loaded: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class PytorchSide:
+    """The PyTorch original in eager mode on the CPU, with `threads` threads."""
+
+    error: ClassVar[type[ModelbuildError]] = ExportError
+    model: StageModel
+    task: TaskName
+    folder: Path | None
+    threads: int
+
+    def load(self) -> Loaded:
+        """The reference. Its load time is that of a second load: no imports, and no reading of the disk."""
+        import torch
+
+        from modelbuild.reference import load_reference, run_reference
+
+        torch.set_num_threads(self.threads)
+        task = TASKS[self.task]
+        load_reference(self.model, task, self.folder)
+        gc.collect()
+        start = time.perf_counter_ns()
+        module = load_reference(_without_digests(self.model), task, self.folder)
+        load_ms = (time.perf_counter_ns() - start) / 1e6
+        return Loaded(
+            facts=Facts(load_ms=load_ms, device="cpu", version=torch.__version__),
+            call=lambda inputs: run_reference(module, inputs, task.outputs),
+            module=module,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnnxruntimeSide:
+    """An ONNX file in a session that is opened as the runtime opens it."""
+
+    error: ClassVar[type[ModelbuildError]] = PackageError
+    model: Path
+    outputs: tuple[str, ...]
+    providers: tuple[ProviderChoice, ...]
+    settings: SessionSettings
+    allow_fallback: bool = False
+
+    def load(self) -> Loaded:
+        """The session. Its load time leaves out imports and the disk, as that of the other side does."""
+        import onnxruntime
+
+        from modelbuild.runtime.session import open_session
+
+        for path in self.model.parent.glob(f"{self.model.name}*"):
+            sha256_file(path)
+        start = time.perf_counter_ns()
+        session = open_session(
+            self.model, providers=self.providers, settings=self.settings, allow_fallback=self.allow_fallback
+        )
+        load_ms = (time.perf_counter_ns() - start) / 1e6
+        return Loaded(
+            facts=Facts(load_ms=load_ms, device=session.get_providers()[0], version=onnxruntime.__version__),
+            call=lambda inputs: session.run(list(self.outputs), dict(inputs)),
+        )
+
+
+def _without_digests(model: StageModel) -> StageModel:
+    # Hashing the files is our own check and no part of what loading a model costs; the first load has done it.
+    from modelbuild.spec import FolderFiles, StageModel
+
+    return StageModel(source=FolderFiles(kind="folder", files={})) if isinstance(model.source, FolderFiles) else model
+
+
+def latencies_ms(loaded: Loaded, inputs: Arrays, calls: int) -> list[float]:
+    """The latency of each of `calls` calls in a row on the same `inputs`, in ms."""
+    times = []
+    for _ in range(calls):
+        start = time.perf_counter_ns()
+        loaded.call(inputs)
+        times.append((time.perf_counter_ns() - start) / 1e6)
+    return times
+
+
+def peak_memory_mib(loaded: Loaded) -> float:
+    """The most memory this process ever had in RAM, its libraries included, in MiB."""
+    try:
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+    except FileNotFoundError:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak / (1 << 20 if sys.platform == "darwin" else 1 << 10)
+    # Linux's ru_maxrss would include what the parent had when it started this process; VmHWM does not.
+    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")) / 1024
+
+
+def limits_of_model(loaded: Loaded) -> Limits:
+    """What the PyTorch model can take."""
+    return limits_of(loaded.module.config)
+
+
+def count_gflop(loaded: Loaded, inputs: Arrays) -> float:
+    """The arithmetic of one call of the PyTorch model in matrix products, attention and convolutions, in GFLOP.
+
+    Counted by torch as the call runs, padding included; other operators count nothing.
+    """
+    import torch
+    from torch.utils import flop_counter
+
+    # torch knows how to count attention but, as of 2.13, not that this is what its CPU kernel is called.
+    attention = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: flop_counter.sdpa_flop}
+    with flop_counter.FlopCounterMode(display=False, custom_mapping=attention) as counter:
+        loaded.call(inputs)
+    return counter.get_total_flops() / 1e9
+
+
+def gemm_gflops(loaded: Loaded) -> float:
+    """The GFLOP/s of torch's fastest of several large fp32 matrix products, with the threads of the PyTorch side."""
+    import torch
+
+    left, right = (torch.from_numpy(np.full((_GEMM_SIZE, _GEMM_SIZE), 0.5, dtype=np.float32)) for _ in range(2))
+    product = torch.empty_like(left)
+    times = []
+    for _ in range(_GEMM_RUNS):
+        start = time.perf_counter_ns()
+        torch.matmul(left, right, out=product)
+        times.append(time.perf_counter_ns() - start)
+    return 2 * _GEMM_SIZE**3 / min(times)

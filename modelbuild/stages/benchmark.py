@@ -1,0 +1,164 @@
+"""benchmark: PyTorch eager beside ONNX Runtime, on the same inputs, with the same number of threads."""
+
+from __future__ import annotations
+
+import csv
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from modelbuild.errors import PackageError
+from modelbuild.exclusive import exclusive
+from modelbuild.graph import MODEL_FILE, read_graph
+from modelbuild.measure import MeasuredProcess, interleave, open_processes
+from modelbuild.report import Report
+from modelbuild.runtime.session import SessionSettings, session_options
+from modelbuild.samples import Batch, Limits, random_batch
+from modelbuild.sides import OnnxruntimeSide, PytorchSide, Side, count_gflop, gemm_gflops, limits_of_model, peak_memory_mib
+from modelbuild.spec import BenchmarkSpec
+from modelbuild.statistics import RESAMPLES, Floats, Latency, Speedup, compare, rounded, summarize
+from modelbuild.tasks import TASKS
+
+SPEC = BenchmarkSpec
+REPORT = "benchmark.json"
+LATENCY_FILE = "latency.csv"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One batch size, measured: the latencies of each side, `(rounds, runs)`, and what they say."""
+
+    batch: Batch
+    latency: Mapping[str, Latency]
+    speedup: Speedup
+
+    @property
+    def size(self) -> int:
+        """The number of rows in the batch."""
+        return len(self.batch.inputs["input_ids"])
+
+
+def run(spec: BenchmarkSpec, inputs: Mapping[str, Path], out: Path) -> Report:
+    """Measure the graph in `inputs["optimize"]` against the reference, and write `latency.csv` into `out`.
+
+    The report has facts and no checks: being slow is not an error. Load times leave out imports and the disk; peak
+    memory is that of a process that holds only the one side, its libraries included; inputs are random tokens with rows
+    padded on the right to random lengths.
+    """
+    if spec.benchmark.kind == "off":
+        facts: dict[str, Any] = {"status": "off"}
+    else:
+        with exclusive("benchmark", _say):
+            facts = rounded(_measure(spec, inputs))
+    _write_latencies(facts.get("cases", {}), out / LATENCY_FILE)
+    return Report(stage="benchmark", facts=facts)
+
+
+def _measure(spec: BenchmarkSpec, inputs: Mapping[str, Path]) -> dict[str, Any]:
+    load_average = os.getloadavg()[0]
+    settings = SessionSettings.from_mapping(spec.session.model_dump())
+    threads = int(session_options(settings).intra_op_num_threads)
+    names = _input_names(spec, inputs["optimize"] / MODEL_FILE)
+    with open_processes(_sides(spec, inputs, settings, threads)) as processes:
+        limits = processes["pytorch"].ask(limits_of_model)
+        sequence = min(spec.benchmark.sequence_length, limits.max_positions)
+        cases = list(_cases(spec, processes, names, limits, sequence))
+        # Asked before the peak and the arithmetic are measured, which take memory of their own.
+        memory = {name: process.ask(peak_memory_mib) for name, process in processes.items()}
+        peak = processes["pytorch"].ask(gemm_gflops)
+        return {
+            "status": "measured",
+            "host": spec.host,
+            "threads": threads,
+            "sequence_length": sequence,
+            "rounds": spec.benchmark.rounds,
+            "runs": spec.benchmark.runs,
+            "bootstrap_resamples": RESAMPLES,
+            "load_average": load_average,
+            "versions": {library: processes[name].facts.version for name, library in _LIBRARIES.items()},
+            "devices": {name: process.facts.device for name, process in processes.items()},
+            "gemm_gflops": peak,
+            "load_ms": {name: process.facts.load_ms for name, process in processes.items()},
+            "peak_memory_mib": memory,
+            "cases": {f"b{case.size}": _case_facts(case, processes, peak) for case in cases},
+        }
+
+
+_LIBRARIES = {"pytorch": "torch", "onnxruntime": "onnxruntime"}
+
+
+def _sides(spec: BenchmarkSpec, inputs: Mapping[str, Path], settings: SessionSettings, threads: int) -> dict[str, Side]:
+    return {
+        "pytorch": PytorchSide(model=spec.model, task=spec.task, folder=inputs.get("source"), threads=threads),
+        "onnxruntime": OnnxruntimeSide(
+            model=inputs["optimize"] / MODEL_FILE,
+            outputs=TASKS[spec.task].outputs,
+            providers=tuple((name, spec.providers.options(name)) for name in spec.providers.order),
+            settings=settings,
+            allow_fallback=spec.providers.allow_fallback,
+        ),
+    }
+
+
+def _input_names(spec: BenchmarkSpec, model: Path) -> tuple[str, ...]:
+    names = read_graph(model).signature.input_names()
+    unknown = [name for name in names if name not in TASKS[spec.task].inputs]
+    if unknown:
+        raise PackageError(f"{spec.task} has no input {', '.join(unknown)}", where=model.name, hint="set benchmark=off")
+    return names
+
+
+def _cases(
+    spec: BenchmarkSpec,
+    processes: Mapping[str, MeasuredProcess],
+    names: tuple[str, ...],
+    limits: Limits,
+    sequence: int,
+) -> Iterator[Case]:
+    plan = spec.benchmark
+    rng = np.random.default_rng(plan.seed)
+    for size in plan.batch_sizes:
+        batch = random_batch(names, limits, batch=size, sequence=sequence, mask="right", rng=rng)
+        times = interleave(processes, batch.inputs, rounds=plan.rounds, runs=plan.runs, warmup=plan.warmup, rng=rng)
+        yield _case(batch, size, times, plan.seed)
+
+
+def _case(batch: Batch, size: int, times: Mapping[str, Floats], seed: int) -> Case:
+    latency = {name: summarize(values, batch=size) for name, values in times.items()}
+    speedup = compare(times["pytorch"], times["onnxruntime"], seed=seed)
+    medians = ", ".join(f"{name} {figures.p50_ms:.3g} ms" for name, figures in latency.items())
+    _say(f"b{size}: {medians}: {speedup.median:.2f}x ({speedup.low:.2f} to {speedup.high:.2f}), {speedup.verdict}")
+    return Case(batch=batch, latency=latency, speedup=speedup)
+
+
+def _case_facts(case: Case, processes: Mapping[str, MeasuredProcess], peak: float) -> dict[str, Any]:
+    gflop = processes["pytorch"].ask(count_gflop, case.batch.inputs)
+    # The peak is that of the CPU, so a share of it says nothing about another device.
+    on_cpu = {name: process.facts.device in ("cpu", "CPUExecutionProvider") for name, process in processes.items()}
+    return {
+        "batch": case.size,
+        **{name: asdict(figures) for name, figures in case.latency.items()},
+        "speedup": asdict(case.speedup),
+        "gflop": gflop,
+        "share_of_gemm_peak": {
+            name: gflop * 1000 / figures.p50_ms / peak if on_cpu[name] else None for name, figures in case.latency.items()
+        },
+    }
+
+
+def _write_latencies(cases: Mapping[str, Any], path: Path) -> None:
+    columns = ("p50_ms", "p90_ms", "p99_ms")
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(("case", "side", *columns))
+        for name, case in cases.items():
+            writer.writerows((name, side, *(case[side][column] for column in columns)) for side in _LIBRARIES)
+
+
+def _say(line: str) -> None:
+    print(f"benchmark: {line}", file=sys.stderr, flush=True)

@@ -17,15 +17,16 @@ from modelbuild.errors import HostError
 def exclusive(name: str, say: Callable[[str], None]) -> Iterator[None]:
     """Hold the lock `name` of this user on this machine; `say` is told, once, when another process holds it.
 
-    Raises HostError when the lock's file cannot be made. Other users have locks of their own: a shared directory could be
-    written by anyone.
+    Raises HostError when its file cannot be made. Other users have locks of their own: a directory for all of them could
+    be written to by anyone.
     """
     path = lock_file(name)
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         stream = path.open("a", encoding="utf-8")
     except OSError as error:
-        raise HostError(f"cannot open the lock: {error}", where=str(path), hint="set XDG_CACHE_HOME to a folder of yours") from error
+        hint = "set XDG_CACHE_HOME to a folder of yours"
+        raise HostError(f"cannot open the lock: {error}", where=str(path), hint=hint) from error
     with stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,4 +1,4 @@
-"""Measuring sides against each other: a process for each, their blocks interleaved, only one of them awake at a time."""
+"""Measuring sides against each other: a process for each, blocks interleaved, and only one of them awake at a time."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def _start(fd: int) -> subprocess.Popen[bytes]:
 
 @contextmanager
 def open_processes(sides: Mapping[str, Side]) -> Iterator[dict[str, MeasuredProcess]]:
-    """A process for each of `sides`, by name, loaded one after the other; all of them have ended when the block is left."""
+    """A process for each of `sides`, by name, loaded one after the other; when the block is left they have ended."""
     with ExitStack() as stack:
         yield {name: stack.enter_context(MeasuredProcess(name, side)) for name, side in sides.items()}
 
@@ -123,9 +123,9 @@ def interleave(
     warmup: int,
     rng: np.random.Generator,
 ) -> dict[str, Floats]:
-    """Latencies in ms by name, each `(rounds, runs)`: in every round a block of `runs` calls of each, in an order from `rng`.
+    """Latencies in ms by name, each `(rounds, runs)`: in every round `runs` calls of each, the order drawn from `rng`.
 
-    Before the first round each makes `warmup` calls, and before each block one, which do not count: what ran before left
+    Not counted are `warmup` calls of each before the first round, and one before each block: what ran before has left
     the caches full of its own.
     """
     for process in processes.values():

@@ -44,7 +44,8 @@ def _next_request(connection: Connection) -> tuple[Any, ...] | None:
 
 
 def _as_answer(name: str, side: Side, error: Exception) -> ModelbuildError:
-    answer = error if isinstance(error, ModelbuildError) else side.error(f"{name} failed: {type(error).__name__}: {error}")
+    ours = isinstance(error, ModelbuildError)
+    answer = error if ours else side.error(f"{name} failed: {type(error).__name__}: {error}")
     # A traceback does not cross to another process by itself, and without it --debug would have nothing to show.
     answer.add_note(traceback.format_exc())
     return answer

@@ -1,7 +1,7 @@
 """The two sides of a benchmark, and what a process that has loaded one of them can be asked.
 
-Each side runs in a process of its own (`measured_process`), so everything heavy is imported inside functions: the process
-of ONNX Runtime must not carry torch, nor that of PyTorch ONNX Runtime, or their memory would mean nothing.
+Each side runs in a process of its own (`measured_process`), so everything heavy is imported inside functions: if the
+process of ONNX Runtime carried torch, or that of PyTorch ONNX Runtime, their memory would mean nothing.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Facts:
 
 @dataclass(frozen=True, kw_only=True)
 class Loaded:
-    """A side in the process that loaded it. `call` runs it once, from numpy to numpy; `module` is the PyTorch model, if any."""
+    """A side in the process that loaded it: `call` runs it once, numpy to numpy; `module` is the PyTorch model, if any."""
 
     facts: Facts
     call: Callable[[Arrays], object]
@@ -56,7 +56,9 @@ class Side(Protocol):
 
     error: ClassVar[type[ModelbuildError]]
 
-    def load(self) -> Loaded: ...
+    def load(self) -> Loaded:
+        """The side, ready to be called in this process."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,7 +166,7 @@ def count_gflop(loaded: Loaded, inputs: Arrays) -> float:
     attention = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: flop_counter.sdpa_flop}
     with flop_counter.FlopCounterMode(display=False, custom_mapping=attention) as counter:
         loaded.call(inputs)
-    return counter.get_total_flops() / 1e9
+    return float(counter.get_total_flops()) / 1e9
 
 
 def gemm_gflops(loaded: Loaded) -> float:

@@ -55,10 +55,10 @@ def summarize(latencies_ms: Floats, *, batch: int) -> Latency:
 
 
 def compare(pytorch_ms: Floats, onnxruntime_ms: Floats, *, seed: int) -> Speedup:
-    """The speedup between two arrays `(rounds, runs)` of latencies that were measured in the same rounds (at least 2).
+    """The speedup between two arrays `(rounds, runs)` of latencies that were measured in the same rounds, at least 2.
 
-    Each round gives one ratio of medians, so what slows down a whole round cancels out. The interval is a bootstrap over
-    the rounds (`RESAMPLES` resamples, drawn from `seed`) of the median log-ratio, so that swapping the sides inverts it.
+    Each round gives one ratio of medians, so what slows down a whole round cancels out. The interval is a bootstrap
+    (`RESAMPLES` resamples of the rounds, drawn from `seed`) of the median log-ratio: swapping the sides inverts it.
     """
     log_ratios = np.log(np.median(pytorch_ms, axis=1)) - np.log(np.median(onnxruntime_ms, axis=1))
     low, high = (math.exp(bound) for bound in _interval_of_median(log_ratios, seed))
@@ -73,18 +73,16 @@ def _verdict(low: float, high: float) -> Verdict:
 
 def _interval_of_median(values: Floats, seed: int) -> tuple[float, float]:
     drawn = np.random.default_rng(seed).integers(0, len(values), (RESAMPLES, len(values)))
-    medians = np.median(values[drawn], axis=1)
     tail = _tail(len(values))
-    # Existing values, not interpolated ones: the tail is so far out that interpolation would only narrow the interval.
-    low, high = np.quantile(medians, tail, method="lower"), np.quantile(medians, 1 - tail, method="higher")
+    low, high = np.quantile(np.median(values[drawn], axis=1), (tail, 1 - tail))
     return float(low), float(high)
 
 
 def _tail(count: int) -> float:
-    """The share to cut on each side of a bootstrap of `count` values for an interval that holds in 95 % of all cases.
+    """The share to cut off on each side of a bootstrap of `count` values, so that 95 % of the intervals are right.
 
-    The plain 2.5 % is too little for few values: with 7 it gave 87 % in a simulation, and this gives 98 % (Hesterberg 2015,
-    "What teachers should know about the bootstrap", section 5.2: the expanded percentile interval).
+    Cutting 2.5 % makes them too narrow when the values are few: of 7 normal values, 87 % were right in a simulation, and
+    98 % with this (the expanded percentile interval: Hesterberg 2015, "What teachers should know about the bootstrap").
     """
     z, freedom = NormalDist().inv_cdf(0.975), count - 1
     student = z + (z**3 + z) / (4 * freedom) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)

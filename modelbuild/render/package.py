@@ -147,7 +147,7 @@ def _conditions(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("Threads", facts.get("threads")),
         ("Sequence length", facts.get("sequence_length")),
         ("Rounds × runs", f"{facts.get('rounds')} × {facts.get('runs')}" if facts.get("runs") else None),
-        ("GEMM peak, GFLOP/s", facts.get("gemm_gflops")),
+        ("GEMM, GFLOP/s", facts.get("gemm_gflops")),
     ]
     rows += [(str(key), value) for group in ("host", "versions") for key, value in facts.get(group, {}).items()]
     return [(label, figure(value)) for label, value in rows if value is not None]

@@ -18,29 +18,34 @@ from modelbuild.graph import MODEL_FILE, read_graph
 from modelbuild.measure import MeasuredProcess, interleave, open_processes
 from modelbuild.report import Report
 from modelbuild.runtime.session import SessionSettings, session_options
-from modelbuild.samples import Batch, Limits, random_batch
-from modelbuild.sides import OnnxruntimeSide, PytorchSide, Side, count_gflop, gemm_gflops, limits_of_model, peak_memory_mib
+from modelbuild.samples import Ints, Limits, random_batch
+from modelbuild.sides import (
+    OnnxruntimeSide,
+    PytorchSide,
+    Side,
+    count_gflop,
+    gemm_gflops,
+    limits_of_model,
+    peak_memory_mib,
+)
 from modelbuild.spec import BenchmarkSpec
-from modelbuild.statistics import RESAMPLES, Floats, Latency, Speedup, compare, rounded, summarize
+from modelbuild.statistics import RESAMPLES, Latency, Speedup, compare, rounded, summarize
 from modelbuild.tasks import TASKS
 
 SPEC = BenchmarkSpec
 REPORT = "benchmark.json"
 LATENCY_FILE = "latency.csv"
+_LIBRARIES = {"pytorch": "torch", "onnxruntime": "onnxruntime"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """One batch size, measured: the latencies of each side, `(rounds, runs)`, and what they say."""
+    """One batch size, measured: its inputs, the figures of each side by name, and how they compare."""
 
-    batch: Batch
+    size: int
+    inputs: Mapping[str, Ints]
     latency: Mapping[str, Latency]
     speedup: Speedup
-
-    @property
-    def size(self) -> int:
-        """The number of rows in the batch."""
-        return len(self.batch.inputs["input_ids"])
 
 
 def run(spec: BenchmarkSpec, inputs: Mapping[str, Path], out: Path) -> Report:
@@ -89,9 +94,6 @@ def _measure(spec: BenchmarkSpec, inputs: Mapping[str, Path]) -> dict[str, Any]:
         }
 
 
-_LIBRARIES = {"pytorch": "torch", "onnxruntime": "onnxruntime"}
-
-
 def _sides(spec: BenchmarkSpec, inputs: Mapping[str, Path], settings: SessionSettings, threads: int) -> dict[str, Side]:
     return {
         "pytorch": PytorchSide(model=spec.model, task=spec.task, folder=inputs.get("source"), threads=threads),
@@ -125,19 +127,21 @@ def _cases(
     for size in plan.batch_sizes:
         batch = random_batch(names, limits, batch=size, sequence=sequence, mask="right", rng=rng)
         times = interleave(processes, batch.inputs, rounds=plan.rounds, runs=plan.runs, warmup=plan.warmup, rng=rng)
-        yield _case(batch, size, times, plan.seed)
+        latency = {name: summarize(values, batch=size) for name, values in times.items()}
+        speedup = compare(times["pytorch"], times["onnxruntime"], seed=plan.seed)
+        case = Case(size=size, inputs=batch.inputs, latency=latency, speedup=speedup)
+        _say(_line(case))
+        yield case
 
 
-def _case(batch: Batch, size: int, times: Mapping[str, Floats], seed: int) -> Case:
-    latency = {name: summarize(values, batch=size) for name, values in times.items()}
-    speedup = compare(times["pytorch"], times["onnxruntime"], seed=seed)
-    medians = ", ".join(f"{name} {figures.p50_ms:.3g} ms" for name, figures in latency.items())
-    _say(f"b{size}: {medians}: {speedup.median:.2f}x ({speedup.low:.2f} to {speedup.high:.2f}), {speedup.verdict}")
-    return Case(batch=batch, latency=latency, speedup=speedup)
+def _line(case: Case) -> str:
+    medians = ", ".join(f"{name} {figures.p50_ms:.3g} ms" for name, figures in case.latency.items())
+    ratio = case.speedup
+    return f"b{case.size}: {medians}: {ratio.median:.2f}x ({ratio.low:.2f} to {ratio.high:.2f}), {ratio.verdict}"
 
 
 def _case_facts(case: Case, processes: Mapping[str, MeasuredProcess], peak: float) -> dict[str, Any]:
-    gflop = processes["pytorch"].ask(count_gflop, case.batch.inputs)
+    gflop = processes["pytorch"].ask(count_gflop, case.inputs)
     # The peak is that of the CPU, so a share of it says nothing about another device.
     on_cpu = {name: process.facts.device in ("cpu", "CPUExecutionProvider") for name, process in processes.items()}
     return {
@@ -146,7 +150,8 @@ def _case_facts(case: Case, processes: Mapping[str, MeasuredProcess], peak: floa
         "speedup": asdict(case.speedup),
         "gflop": gflop,
         "share_of_gemm_peak": {
-            name: gflop * 1000 / figures.p50_ms / peak if on_cpu[name] else None for name, figures in case.latency.items()
+            name: gflop * 1000 / figures.p50_ms / peak if on_cpu[name] else None
+            for name, figures in case.latency.items()
         },
     }
 

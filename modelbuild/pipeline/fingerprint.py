@@ -1,0 +1,126 @@
+"""What else a stage depends on, beside its spec: the source of the modules it runs, and the versions of the tools they import."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.metadata
+import platform
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+
+from modelbuild.candidates import CANDIDATES
+from modelbuild.exporters import EXPORTERS
+from modelbuild.runtime.session import usable_cores
+from modelbuild.spec import ExportSpec, OptimizeSpec, Strict
+from modelbuild.stages import STAGES
+
+_ROOT = Path(__file__).resolve().parents[1]
+
+# Import name -> the distributions whose version decides what it does.
+_DISTRIBUTIONS: dict[str, tuple[str, ...]] = {
+    "huggingface_hub": ("huggingface-hub",),
+    "jinja2": ("jinja2",),
+    "numpy": ("numpy",),
+    "onnx": ("onnx",),
+    "onnx_ir": ("onnx-ir",),
+    "onnxruntime": ("onnxruntime", "onnxruntime-gpu"),
+    "onnxscript": ("onnxscript",),
+    "optimum": ("optimum", "optimum-onnx"),
+    "psutil": ("psutil",),
+    "pydantic": ("pydantic",),
+    "torch": ("torch",),
+    "transformers": ("transformers", "tokenizers", "safetensors"),
+}
+
+
+def stage_code(stage: str, spec: Strict) -> dict[str, str]:
+    """The files of modelbuild that `stage` runs for `spec`, by path inside the package, with 16 hex digits of their sha256.
+
+    Found by following imports from the stage's module and from the exporter or candidate that `spec` chooses. The
+    packages' `__init__` hold tables and protocols only, and do not count: a new exporter changes no export by another.
+    """
+    return {str(path.relative_to(_ROOT)): _content(path) for path in sorted(_closure(_entry_modules(stage, spec)))}
+
+
+def stage_tools(stage: str, spec: Strict) -> dict[str, str]:
+    """The installed versions of the libraries that the code of `stage` imports, and Python's."""
+    names = {name for path in _closure(_entry_modules(stage, spec)) if path.suffix == ".py" for name in _imports(path)[1]}
+    wanted = sorted(dist for name in names for dist in _DISTRIBUTIONS.get(name, ()))
+    return {"python": platform.python_version()} | {dist: version for dist in wanted if (version := _version(dist))}
+
+
+def host() -> dict[str, str]:
+    """What figures measured here hold for: the processor and how much of it this process may use."""
+    return {"machine": platform.machine(), "processor": _processor(), "cores": str(usable_cores())}
+
+
+def _entry_modules(stage: str, spec: Strict) -> tuple[str, ...]:
+    variant: tuple[str, ...] = ()
+    if isinstance(spec, ExportSpec):
+        variant = (EXPORTERS[spec.exporter.kind],)
+    elif isinstance(spec, OptimizeSpec):
+        variant = (CANDIDATES[spec.optimization.kind],)
+    return (STAGES[stage], *variant)
+
+
+@cache
+def _closure(modules: tuple[str, ...]) -> frozenset[Path]:
+    found: set[Path] = set()
+    queue = [path for module in modules for path in _files(module)]
+    while queue:
+        path = queue.pop()
+        if path not in found:
+            found.add(path)
+            queue += [file for module in (_imports(path)[0] if path.suffix == ".py" else ()) for file in _files(module)]
+    return frozenset(found)
+
+
+def _files(module: str) -> list[Path]:
+    """The file of a module of ours, and the templates beside it; nothing for a package or a name inside a module."""
+    path = _ROOT.joinpath(*module.split(".")[1:]).with_suffix(".py")
+    return [path, *path.parent.glob("*.j2")] if path.is_file() else []
+
+
+@cache
+def _imports(path: Path) -> tuple[frozenset[str], frozenset[str]]:
+    """Modules of ours, and top-level names of others, that a file imports anywhere, inside functions too."""
+    ours: set[str] = set()
+    others: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_bytes())):
+        for name in _imported(node):
+            if name.split(".")[0] == "modelbuild":
+                ours.add(name)
+            else:
+                others.add(name.split(".")[0])
+    return frozenset(ours), frozenset(others)
+
+
+def _imported(node: ast.AST) -> Iterable[str]:
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if isinstance(node, ast.ImportFrom) and node.module:
+        return [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return []
+
+
+@cache
+def _content(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+
+
+@cache
+def _version(distribution: str) -> str | None:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor())

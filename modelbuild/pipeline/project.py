@@ -1,0 +1,142 @@
+"""The folders of a workspace, and what makes a build's folder a DVC project of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from modelbuild.config.location import packaged
+from modelbuild.digest import write_json, write_text
+from modelbuild.errors import HostError, PackageError
+from modelbuild.pipeline.fingerprint import host, stage_code, stage_tools
+from modelbuild.resolve import ResolvedBuild, stage_specs
+
+PARAMS_FILE = "params.yaml"
+LOCATION_FILE = ".source.json"
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """A folder with `artifacts/`, one DVC cache and, if the user has any, `conf/`."""
+
+    root: Path
+
+    @property
+    def artifacts(self) -> Path:
+        """Where builds are: declared ones directly below, the others in `adhoc/`."""
+        return self.root / "artifacts"
+
+    @property
+    def adhoc(self) -> Path:
+        """Where builds from the command line are, a folder each."""
+        return self.artifacts / "adhoc"
+
+    @property
+    def private(self) -> Path:
+        """What modelbuild remembers: locks, digests, DVC's state. For this user only."""
+        return self.artifacts / ".modelbuild"
+
+    def cache_dir(self) -> Path:
+        """The DVC cache that all builds share: the one that DVC is configured to use here."""
+        from dvc.config import Config
+
+        configured = Config(str(self.root / ".dvc"))["cache"].get("dir") if (self.root / ".dvc").is_dir() else None
+        return Path(configured) if configured else self.root / ".dvc" / "cache"
+
+    def prepare(self) -> None:
+        """Make the folders, and the root a DVC project if it is none. Raises HostError where nothing can be written."""
+        try:
+            self.adhoc.mkdir(parents=True, exist_ok=True)
+            self.private.mkdir(mode=0o700, exist_ok=True)
+            _write_if_new(self.artifacts / ".gitignore", "/adhoc/\n/.modelbuild/\n/.sweeps/\n")
+            _write_if_new(self.root / ".dvc" / "config", _root_config(in_git=(self.root / ".git").exists()))
+            _write_if_new(self.root / ".dvc" / ".gitignore", "/config.local\n/tmp\n/cache\n")
+        except OSError as error:
+            raise host_error(error, self.root) from error
+
+
+def host_error(error: OSError, where: Path) -> HostError:
+    """An operating system error as one of ours: disk full, no permission, read-only."""
+    path = error.filename or where
+    return HostError(f"{error.strerror or error}", where=str(path), hint="nothing was published; free or permit it and run again")
+
+
+def _write_if_new(path: Path, text: str) -> None:
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, text)
+
+
+def _root_config(*, in_git: bool) -> str:
+    no_scm = "" if in_git else "    no_scm = true\n"
+    return f"[core]\n{no_scm}    analytics = false\n    check_update = false\n"
+
+
+def stage_params(build: ResolvedBuild) -> dict[str, dict[str, Any]]:
+    """The content of `params.yaml`: for each stage its spec, the code it runs and the tools that code uses."""
+    return {
+        stage: {
+            **spec.model_dump(mode="json"),
+            "code": stage_code(stage, spec),
+            "tools": stage_tools(stage, spec),
+        }
+        for stage, spec in stage_specs(build, host()).items()
+    }
+
+
+def write_params(folder: Path, params: Mapping[str, Any], source: Path | None) -> None:
+    """Write `params.yaml`, and beside it where the model's files are on this machine, which no result depends on."""
+    write_text(folder / PARAMS_FILE, yaml.safe_dump(dict(params), sort_keys=True, allow_unicode=True))
+    write_json(folder / LOCATION_FILE, {"folder": str(source) if source else None})
+
+
+def read_source_folder(folder: Path) -> Path | None:
+    """Where the model's files are, as the last composition of the build in `folder` found them."""
+    try:
+        location = json.loads((folder / LOCATION_FILE).read_text(encoding="utf-8"))["folder"]
+    except (OSError, ValueError, KeyError) as error:
+        raise PackageError("the build was not composed here", where=str(folder), hint="run it with modelbuild or dvc repro") from error
+    return Path(location) if location else None
+
+
+def write_adhoc_project(workspace: Workspace, folder: Path, params: Mapping[str, Any], source: Path | None) -> None:
+    """Make `folder` a DVC project without scm that shares the workspace's cache, with the stages of `dvc.yaml`."""
+    try:
+        (folder / ".dvc" / "tmp").mkdir(parents=True, exist_ok=True)
+        write_text(folder / ".dvc" / "config", _adhoc_config(workspace, folder))
+        write_text(folder / "dvc.yaml", yaml.safe_dump({"stages": adhoc_stages()}, sort_keys=False))
+        write_params(folder, params, source)
+    except OSError as error:
+        raise host_error(error, folder) from error
+
+
+def _adhoc_config(workspace: Workspace, folder: Path) -> str:
+    cache = os.path.relpath(workspace.cache_dir(), folder / ".dvc")
+    return (
+        "[core]\n    no_scm = true\n    analytics = false\n    check_update = false\n"
+        f"    site_cache_dir = {workspace.private / 'dvc'}\n[cache]\n    dir = {cache}\n"
+    )
+
+
+def adhoc_stages() -> dict[str, Any]:
+    """The stages of an ad hoc build: those of `dvc.yaml`, without the composition and the folder, and all outputs cached."""
+    declared = yaml.safe_load(packaged("dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    return {name: _adhoc_stage(stage["do"]) for name, stage in declared.items() if name != "compose"}
+
+
+def _adhoc_stage(stage: Mapping[str, Any]) -> dict[str, Any]:
+    kept = {key: value for key, value in stage.items() if key != "wdir"}
+    for kind in ("metrics", "plots"):
+        if kind in kept:
+            kept[kind] = [
+                {path: {key: value for key, value in options.items() if key != "cache"}}
+                for entry in kept[kind]
+                for path, options in entry.items()
+            ]
+    return kept

@@ -1,0 +1,127 @@
+"""One stage in a process of its own, as DVC starts it: `python -m modelbuild stage export`, in the build's folder."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import os
+import shutil
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import cast
+
+import yaml
+
+from modelbuild.errors import ConfigError, HostError, Interrupted, ModelbuildError
+from modelbuild.pipeline import STAGE_INPUTS, journal
+from modelbuild.pipeline.project import PARAMS_FILE, host_error, read_source_folder
+from modelbuild.report import write_report
+from modelbuild.spec import Strict
+from modelbuild.stages import STAGES, Stage
+
+LOG_FOLDER = "logs"
+_PR_SET_PDEATHSIG = 1
+
+
+def run_stage(name: str, folder: Path) -> None:
+    """Run stage `name` of the build in `folder`, and publish its output there, whole or not at all.
+
+    Raises the stage's error, after it was written into the journal. What the stage's libraries print goes to a log.
+    """
+    die_with_parent()
+    started = time.monotonic()
+    journal.record(folder, name, "started")
+    try:
+        with _log_to(folder / LOG_FOLDER / f"{name}.log"), _one_error(name, folder):
+            stage = cast(Stage, importlib.import_module(STAGES[name]))
+            _publish(stage, name, _read_spec(stage, name, folder), folder)
+    except ModelbuildError as error:
+        journal.record(folder, name, "failed", seconds=time.monotonic() - started, error=error)
+        raise
+    journal.record(folder, name, "finished", seconds=time.monotonic() - started)
+
+
+def _publish(stage: Stage, name: str, spec: Strict, folder: Path) -> None:
+    scratch, target = folder / f".{name}.tmp", folder / name
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir()
+    try:
+        inputs = {dependency: folder / dependency for dependency in STAGE_INPUTS[name]}
+        source = read_source_folder(folder)
+        report = stage.run(spec, inputs | ({"source": source} if source else {}), scratch)
+        if stage.REPORT:
+            write_report(report, scratch / stage.REPORT)
+        shutil.rmtree(target, ignore_errors=True)
+        os.replace(scratch, target)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _read_spec(stage: Stage, name: str, folder: Path) -> Strict:
+    params = yaml.safe_load((folder / PARAMS_FILE).read_text(encoding="utf-8"))
+    values = {key: value for key, value in params[name].items() if key not in ("code", "tools")}
+    return cast(Strict, stage.SPEC.model_validate(values, strict=False))
+
+
+@contextmanager
+def _one_error(name: str, folder: Path) -> Iterator[None]:
+    """Whatever goes wrong becomes one error with an exit code; what nobody foresaw also leaves its traceback in the log."""
+    log = f"{folder / LOG_FOLDER / name}.log"
+    try:
+        yield
+    except ModelbuildError:
+        traceback.print_exc()
+        raise
+    except KeyboardInterrupt as error:
+        raise Interrupted(f"{name} was interrupted", hint="finished stages are kept; run it again to go on") from error
+    except OSError as error:
+        traceback.print_exc()
+        raise host_error(error, folder) from error
+    except MemoryError as error:
+        raise HostError(f"{name} ran out of memory", where=log, hint="use a machine with more, or a smaller model") from error
+    except Exception as error:
+        traceback.print_exc()
+        raise ModelbuildError(f"{name} failed: {type(error).__name__}: {error}", where=log, hint="the log has the traceback") from error
+
+
+@contextmanager
+def _log_to(path: Path) -> Iterator[None]:
+    """Send what this process prints, native libraries included, to the file `path`."""
+    path.parent.mkdir(exist_ok=True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    kept = os.dup(1), os.dup(2)
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    try:
+        for stream in (1, 2):
+            os.dup2(handle, stream)
+        yield
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for stream, original in zip((1, 2), kept, strict=True):
+            os.dup2(original, stream)
+            os.close(original)
+        os.close(handle)
+
+
+def die_with_parent() -> None:
+    """Ask the kernel to end this process when its parent ends, so that no stage works on after its build is gone."""
+    if sys.platform != "linux":
+        return
+    parent = os.getppid()
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        raise Interrupted("the build ended while a stage was starting")
+
+
+def require_stage(name: str) -> str:
+    """`name`, if it is a stage. Raises ConfigError otherwise."""
+    if name not in STAGES:
+        raise ConfigError(f"there is no stage '{name}'", hint=f"choose one of {', '.join(STAGES)}")
+    return name

@@ -17,8 +17,8 @@ from modelbuild.errors import HostError
 def exclusive(name: str, say: Callable[[str], None]) -> Iterator[None]:
     """Hold the lock `name` of this user on this machine; `say` is told, once, when another process holds it.
 
-    Raises HostError when its file cannot be made. Other users have locks of their own: a directory for all of them could
-    be written to by anyone.
+    Raises HostError when its file cannot be made. Other users have locks of their own: anyone could write into a
+    directory for all of them.
     """
     path = lock_file(name)
     try:

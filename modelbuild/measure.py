@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
@@ -16,13 +17,16 @@ import numpy as np
 import psutil
 
 from modelbuild.errors import HostError, ModelbuildError
-from modelbuild.sides import Arrays, Facts, Loaded, Side, latencies_ms
+from modelbuild.probes import Block, run_block
+from modelbuild.sides import Arrays, Facts, Loaded, Side
+from modelbuild.spec import Benchmark
 from modelbuild.statistics import Floats
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 ANSWER_TIMEOUT_S = 1800.0
+WAITING_LIMIT = 0.1
 
 
 class MeasuredProcess:
@@ -114,26 +118,38 @@ def open_processes(sides: Mapping[str, Side]) -> Iterator[dict[str, MeasuredProc
         yield {name: stack.enter_context(MeasuredProcess(name, side)) for name, side in sides.items()}
 
 
-def interleave(
-    processes: Mapping[str, MeasuredProcess],
-    inputs: Arrays,
-    *,
-    rounds: int,
-    runs: int,
-    warmup: int,
-    rng: np.random.Generator,
-) -> dict[str, Floats]:
-    """Latencies in ms by name, each `(rounds, runs)`: in every round `runs` calls of each, the order drawn from `rng`.
+@dataclass(frozen=True, kw_only=True)
+class Samples:
+    """Latencies in ms by side, each `(rounds, runs)`.
 
-    Not counted are `warmup` calls of each before the first round, and one before each block: what ran before has left
-    the caches full of its own.
+    `waiting_share` is the largest share of a block that threads waited for a core, None where that is not known.
+    """
+
+    latencies_ms: Mapping[str, Floats]
+    waiting_share: float | None
+
+
+def interleave(
+    processes: Mapping[str, MeasuredProcess], inputs: Arrays, plan: Benchmark, rng: np.random.Generator
+) -> Samples:
+    """Rounds in which each side runs a block of `plan.runs` calls, in an order drawn from `rng`, after `plan.warmup` calls.
+
+    Rounds in which other processes took more than `WAITING_LIMIT` are made up for by as many more, at most `plan.rounds`;
+    the `plan.rounds` with the least waiting count.
     """
     for process in processes.values():
-        process.ask(latencies_ms, inputs, warmup)
-    names = list(processes)
-    blocks: dict[str, list[list[float]]] = {name: [] for name in names}
-    for _ in range(rounds):
-        for index in rng.permutation(len(names)):
-            name = names[index]
-            blocks[name].append(processes[name].ask(latencies_ms, inputs, runs + 1)[1:])
-    return {name: np.array(block) for name, block in blocks.items()}
+        process.ask(run_block, inputs, plan.warmup)
+    rounds: list[dict[str, Block]] = []
+    while sum(_waiting(done) <= WAITING_LIMIT for done in rounds) < plan.rounds and len(rounds) < 2 * plan.rounds:
+        order = rng.permutation(list(processes))
+        rounds.append({name: processes[name].ask(run_block, inputs, plan.runs) for name in order})
+    kept = sorted(rounds, key=_waiting)[: plan.rounds]
+    known = all(block.waiting_share is not None for done in kept for block in done.values())
+    return Samples(
+        latencies_ms={name: np.array([done[name].latencies_ms for done in kept]) for name in processes},
+        waiting_share=_waiting(kept[-1]) if known else None,
+    )
+
+
+def _waiting(done: Mapping[str, Block]) -> float:
+    return max(block.waiting_share or 0.0 for block in done.values())

@@ -1,6 +1,6 @@
 """The process that a side is measured in: `python -m modelbuild.measured_process FD PARENT`, started by `measure` only.
 
-It reads a side from the pipe and answers with the side's facts, then reads questions (functions of `sides`, and their
+It reads a side from the pipe and answers with the side's facts, then reads questions (functions of `probes`, and their
 arguments) and answers each. An error is an answer too, and the last one.
 """
 
@@ -44,8 +44,8 @@ def _next_request(connection: Connection) -> tuple[Any, ...] | None:
 
 
 def _as_answer(name: str, side: Side, error: Exception) -> ModelbuildError:
-    ours = isinstance(error, ModelbuildError)
-    answer = error if ours else side.error(f"{name} failed: {type(error).__name__}: {error}")
+    foreign = f"{name} failed: {type(error).__name__}: {error}"
+    answer = error if isinstance(error, ModelbuildError) else side.error(foreign)
     # A traceback does not cross to another process by itself, and without it --debug would have nothing to show.
     answer.add_note(traceback.format_exc())
     return answer

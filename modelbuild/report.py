@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from modelbuild.errors import PackageError
+from modelbuild.errors import PackageError, ValidationError
 
 FORMAT = 1
 
@@ -75,6 +75,16 @@ def read_report(path: Path) -> Report:
         return Report(stage=data["stage"], checks=checks, facts=data["facts"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise PackageError(f"not a report: {error}", where=path.name) from error
+
+
+def require_passed(validation: Report) -> None:
+    """The gate. Raises ValidationError, naming the first failure, when `validation` ran and did not pass."""
+    failures = validation.failures()
+    if failures:
+        more = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
+        raise ValidationError(
+            f"validation failed: {failures[0].line()}{more}", where="validate/validation.json", hint="nothing was packaged"
+        )
 
 
 def _finite(value: Any) -> Any:

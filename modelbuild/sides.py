@@ -1,4 +1,4 @@
-"""The two sides of a benchmark, and what a process that has loaded one of them can be asked.
+"""The two sides of a benchmark: PyTorch's eager mode, and ONNX Runtime.
 
 Each side runs in a process of its own (`measured_process`), so everything heavy is imported inside functions: if the
 process of ONNX Runtime carried torch, or that of PyTorch ONNX Runtime, their memory would mean nothing.
@@ -7,20 +7,16 @@ process of ONNX Runtime carried torch, or that of PyTorch ONNX Runtime, their me
 from __future__ import annotations
 
 import gc
-import resource
-import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-import numpy as np
 import numpy.typing as npt
 
 from modelbuild.digest import sha256_file
 from modelbuild.errors import ExportError, ModelbuildError, PackageError
-from modelbuild.samples import Limits, limits_of
 from modelbuild.tasks import TASKS, TaskName
 
 if TYPE_CHECKING:
@@ -28,9 +24,6 @@ if TYPE_CHECKING:
     from modelbuild.spec import StageModel
 
 Arrays = Mapping[str, npt.NDArray[Any]]
-
-_GEMM_SIZE = 1536
-_GEMM_RUNS = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +37,7 @@ class Facts:
 
 @dataclass(frozen=True, kw_only=True)
 class Loaded:
-    """A side in the process that loaded it: `call` runs it once, numpy to numpy; `module` is the PyTorch model, if any."""
+    """A side in the process that loaded it: `call` runs it once, numpy to numpy; `module` is the PyTorch model."""
 
     facts: Facts
     call: Callable[[Arrays], object]
@@ -85,7 +78,7 @@ class PytorchSide:
         module = load_reference(_without_digests(self.model), task, self.folder)
         load_ms = (time.perf_counter_ns() - start) / 1e6
         return Loaded(
-            facts=Facts(load_ms=load_ms, device="cpu", version=torch.__version__),
+            facts=Facts(load_ms=load_ms, device="cpu", version=str(torch.__version__)),
             call=lambda inputs: run_reference(module, inputs, task.outputs),
             module=module,
         )
@@ -126,58 +119,3 @@ def _without_digests(model: StageModel) -> StageModel:
     from modelbuild.spec import FolderFiles, StageModel
 
     return StageModel(source=FolderFiles(kind="folder", files={})) if isinstance(model.source, FolderFiles) else model
-
-
-def latencies_ms(loaded: Loaded, inputs: Arrays, calls: int) -> list[float]:
-    """The latency of each of `calls` calls in a row on the same `inputs`, in ms."""
-    times = []
-    for _ in range(calls):
-        start = time.perf_counter_ns()
-        loaded.call(inputs)
-        times.append((time.perf_counter_ns() - start) / 1e6)
-    return times
-
-
-def peak_memory_mib(loaded: Loaded) -> float:
-    """The most memory this process ever had in RAM, its libraries included, in MiB."""
-    try:
-        status = Path("/proc/self/status").read_text(encoding="ascii")
-    except FileNotFoundError:
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return peak / (1 << 20 if sys.platform == "darwin" else 1 << 10)
-    # Linux's ru_maxrss would include what the parent had when it started this process; VmHWM does not.
-    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")) / 1024
-
-
-def limits_of_model(loaded: Loaded) -> Limits:
-    """What the PyTorch model can take."""
-    return limits_of(loaded.module.config)
-
-
-def count_gflop(loaded: Loaded, inputs: Arrays) -> float:
-    """The arithmetic of one call of the PyTorch model in matrix products, attention and convolutions, in GFLOP.
-
-    Counted by torch as the call runs, padding included; other operators count nothing.
-    """
-    import torch
-    from torch.utils import flop_counter
-
-    # torch knows how to count attention but, as of 2.13, not that this is what its CPU kernel is called.
-    attention = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: flop_counter.sdpa_flop}
-    with flop_counter.FlopCounterMode(display=False, custom_mapping=attention) as counter:
-        loaded.call(inputs)
-    return float(counter.get_total_flops()) / 1e9
-
-
-def gemm_gflops(loaded: Loaded) -> float:
-    """The GFLOP/s of torch's fastest of several large fp32 matrix products, with the threads of the PyTorch side."""
-    import torch
-
-    left, right = (torch.from_numpy(np.full((_GEMM_SIZE, _GEMM_SIZE), 0.5, dtype=np.float32)) for _ in range(2))
-    product = torch.empty_like(left)
-    times = []
-    for _ in range(_GEMM_RUNS):
-        start = time.perf_counter_ns()
-        torch.matmul(left, right, out=product)
-        times.append(time.perf_counter_ns() - start)
-    return 2 * _GEMM_SIZE**3 / min(times)

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
-Verdict = Literal["faster", "slower", "no difference"]
+Verdict = Literal["faster", "slower", "no difference", "disturbed"]
 
 RESAMPLES = 10_000
 
@@ -32,7 +32,8 @@ class Latency:
 class Speedup:
     """How many times faster ONNX Runtime is than PyTorch: the median over the rounds, and its 95 % interval.
 
-    `verdict` is about ONNX Runtime, and `no difference` when the interval contains 1.
+    `verdict` is about ONNX Runtime, and `no difference` when the interval contains 1. Who knows that the latencies were
+    `disturbed` by something else on the machine says so instead: they do not rank the sides.
     """
 
     median: float
@@ -81,8 +82,9 @@ def _interval_of_median(values: Floats, seed: int) -> tuple[float, float]:
 def _tail(count: int) -> float:
     """The share to cut off on each side of a bootstrap of `count` values, so that 95 % of the intervals are right.
 
-    Cutting 2.5 % makes them too narrow when the values are few: of 7 normal values, 87 % were right in a simulation, and
-    98 % with this (the expanded percentile interval: Hesterberg 2015, "What teachers should know about the bootstrap").
+    Cutting 2.5 % makes them too narrow when the values are few: with 7 normal values, 87 % were right in a simulation,
+    and 98 % with this (the expanded percentile interval of Hesterberg 2015, "What teachers should know about the
+    bootstrap").
     """
     z, freedom = NormalDist().inv_cdf(0.975), count - 1
     student = z + (z**3 + z) / (4 * freedom) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)

@@ -100,12 +100,10 @@ def run_hydra(arguments: Sequence[str], job: Callable[[DictConfig], None]) -> No
         hydra.main(version_base=VERSION_BASE, config_path=str(packaged("conf")), config_name=CONFIG_NAME)(job)()
 
 
-def sweep_job() -> tuple[Path, int, str] | None:
-    """Inside a job of a sweep: the sweep's folder, the job's number and its overrides. None in a single run."""
+def job_of_sweep() -> tuple[Path, int, str]:
+    """Inside a job of a sweep: the sweep's folder, the job's number and its overrides."""
     config = HydraConfig.get()
-    if config.mode is None or config.mode.name != "MULTIRUN":
-        return None
-    return Path(config.sweep.dir), int(config.job.num), config.job.override_dirname
+    return Path(config.sweep.dir), int(config.job.num), str(config.job.override_dirname)
 
 
 @contextmanager

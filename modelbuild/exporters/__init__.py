@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy.typing as npt
-import torch
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    import torch
 
-from modelbuild.tasks import Task
+    from modelbuild.tasks import Task
 
 EXPORTERS: dict[str, str] = {
     "dynamo": "modelbuild.exporters.dynamo",

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,6 +61,13 @@ class Workspace:
             _write_if_new(self.root / ".dvc" / ".gitignore", "/config.local\n/tmp\n/cache\n")
         except OSError as error:
             raise host_error(error, self.root) from error
+
+
+    @contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """A folder below `adhoc` for as long as the context lasts, to look at a build that has none."""
+        with tempfile.TemporaryDirectory(dir=self.adhoc, prefix=".plan.") as folder:
+            yield Path(folder)
 
 
 def host_error(error: OSError, where: Path) -> HostError:

@@ -102,6 +102,8 @@ def _context(manifest: Manifest, validation: Report, benchmark: Report) -> dict[
     facts = benchmark.facts
     return {
         "manifest": manifest,
+        "origin": {key: value for key, value in manifest.source.items() if key != "files"},
+        "original_files": manifest.source.get("files", {}),
         "validation": validation,
         "checks": sorted(validation.checks, key=lambda check: check.passed),
         "verdict": _verdict(manifest, validation),
@@ -148,6 +150,7 @@ def _conditions(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("Sequence length", facts.get("sequence_length")),
         ("Rounds × runs", f"{facts.get('rounds')} × {facts.get('runs')}" if facts.get("runs") else None),
         ("GEMM, GFLOP/s", facts.get("gemm_gflops")),
+        ("Load average", facts.get("load_average")),
     ]
     rows += [(str(key), value) for group in ("host", "versions") for key, value in facts.get(group, {}).items()]
     return [(label, figure(value)) for label, value in rows if value is not None]
@@ -179,9 +182,6 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-_FILTERS = {"code": code, "figure": figure, "literal": literal, "percent": percent, "pretty": pretty, "size": size}
-
-
 def _environment(*, autoescape: bool, finalize: Callable[[Any], str]) -> Environment:
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
@@ -192,7 +192,7 @@ def _environment(*, autoescape: bool, finalize: Callable[[Any], str]) -> Environ
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters.update(_FILTERS)
+    environment.filters |= {item.__name__: item for item in (code, figure, literal, percent, pretty, size)}
     return environment
 
 

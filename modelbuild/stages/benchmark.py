@@ -6,7 +6,7 @@ import csv
 import os
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +15,12 @@ import numpy as np
 from modelbuild.errors import PackageError
 from modelbuild.exclusive import exclusive
 from modelbuild.graph import MODEL_FILE, read_graph
-from modelbuild.measure import MeasuredProcess, interleave, open_processes
+from modelbuild.measure import WAITING_LIMIT, MeasuredProcess, Samples, interleave, open_processes
+from modelbuild.probes import count_gflop, gemm_gflops, limits_of_model, peak_memory_mib
 from modelbuild.report import Report
-from modelbuild.runtime.session import SessionSettings, session_options
+from modelbuild.runtime.session import SessionSettings, session_options, usable_cores
 from modelbuild.samples import Ints, Limits, random_batch
-from modelbuild.sides import (
-    OnnxruntimeSide,
-    PytorchSide,
-    Side,
-    count_gflop,
-    gemm_gflops,
-    limits_of_model,
-    peak_memory_mib,
-)
+from modelbuild.sides import OnnxruntimeSide, PytorchSide, Side
 from modelbuild.spec import BenchmarkSpec
 from modelbuild.statistics import RESAMPLES, Latency, Speedup, compare, rounded, summarize
 from modelbuild.tasks import TASKS
@@ -44,6 +37,7 @@ class Case:
 
     size: int
     inputs: Mapping[str, Ints]
+    waiting_share: float | None
     latency: Mapping[str, Latency]
     speedup: Speedup
 
@@ -126,12 +120,25 @@ def _cases(
     rng = np.random.default_rng(plan.seed)
     for size in plan.batch_sizes:
         batch = random_batch(names, limits, batch=size, sequence=sequence, mask="right", rng=rng)
-        times = interleave(processes, batch.inputs, rounds=plan.rounds, runs=plan.runs, warmup=plan.warmup, rng=rng)
-        latency = {name: summarize(values, batch=size) for name, values in times.items()}
-        speedup = compare(times["pytorch"], times["onnxruntime"], seed=plan.seed)
-        case = Case(size=size, inputs=batch.inputs, latency=latency, speedup=speedup)
+        samples = interleave(processes, batch.inputs, plan, rng)
+        case = Case(
+            size=size,
+            inputs=batch.inputs,
+            waiting_share=samples.waiting_share,
+            latency={name: summarize(times, batch=size) for name, times in samples.latencies_ms.items()},
+            speedup=_speedup(spec, samples),
+        )
         _say(_line(case))
         yield case
+
+
+def _speedup(spec: BenchmarkSpec, samples: Samples) -> Speedup:
+    measured = compare(samples.latencies_ms["pytorch"], samples.latencies_ms["onnxruntime"], seed=spec.benchmark.seed)
+    # With more threads than cores, they wait for each other, whatever else the machine does.
+    crowded = spec.session.execution_mode == "parallel" or spec.session.intra_op_num_threads > usable_cores()
+    if crowded or samples.waiting_share is None or samples.waiting_share <= WAITING_LIMIT:
+        return measured
+    return replace(measured, verdict="disturbed")
 
 
 def _line(case: Case) -> str:
@@ -146,6 +153,7 @@ def _case_facts(case: Case, processes: Mapping[str, MeasuredProcess], peak: floa
     on_cpu = {name: process.facts.device in ("cpu", "CPUExecutionProvider") for name, process in processes.items()}
     return {
         "batch": case.size,
+        "waiting_share": case.waiting_share,
         **{name: asdict(figures) for name, figures in case.latency.items()},
         "speedup": asdict(case.speedup),
         "gflop": gflop,

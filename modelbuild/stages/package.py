@@ -11,11 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from modelbuild.errors import ValidationError
 from modelbuild.graph import MODEL_FILE, WEIGHTS_FILE, read_graph
 from modelbuild.manifest import Manifest, record_file, record_files, write_manifest
 from modelbuild.render.package import package_readme, report_html
-from modelbuild.report import Report, read_report
+from modelbuild.report import Report, read_report, require_passed
 from modelbuild.runtime.load import GOLDEN_FILE, load
 from modelbuild.runtime.session import SessionSettings, open_session
 from modelbuild.samples import Limits, random_batch
@@ -53,16 +52,6 @@ def run(spec: PackageSpec, inputs: Mapping[str, Path], out: Path) -> Report:
     write_manifest(replace(manifest, files=files), out)
     load(out)
     return Report(stage="package", facts={"verified": manifest.verified, "files": len(files)})
-
-
-def require_passed(validation: Report) -> None:
-    """The gate. Raises ValidationError, naming the worst failure, when validation ran and did not pass."""
-    failures = validation.failures()
-    if failures:
-        more = f" and {len(failures) - 1} more" if len(failures) > 1 else ""
-        raise ValidationError(
-            f"validation failed: {failures[0].line()}{more}", where="validate/validation.json", hint="nothing was packaged"
-        )
 
 
 def _write_golden(spec: PackageSpec, limits: Mapping[str, int], out: Path) -> None:

@@ -1,0 +1,66 @@
+"""The command line: the one place where an error becomes a line and an exit code."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Protocol, cast
+
+from modelbuild.errors import ConfigError, Interrupted, ModelbuildError
+from modelbuild.suggest import did_you_mean
+
+# Loaded only when asked for: a command that needs no Hydra must not pay for it.
+COMMANDS: dict[str, str] = {
+    "plan": "modelbuild.commands.plan",
+    "why": "modelbuild.commands.why",
+    "gc": "modelbuild.commands.gc",
+    "compose": "modelbuild.commands.compose",
+    "stage": "modelbuild.commands.stage",
+}
+_BUILD = "modelbuild.commands.build"
+_INTERNAL = ("compose", "stage")
+
+# Nothing that we start phones home, unless the user's environment says so.
+_QUIET = {
+    "DO_NOT_TRACK": "1",
+    "DVC_NO_ANALYTICS": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "ORT_DISABLE_TELEMETRY": "1",
+}
+
+
+class Command(Protocol):
+    """What a command module has: `run` takes the words after the command and returns the exit code."""
+
+    def run(self, words: list[str]) -> int: ...
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command that `arguments` (those of the process, by default) ask for, and return its exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    os.environ.update({key: value for key, value in _QUIET.items() if key not in os.environ})
+    debug = "--debug" in words or "debug=true" in words
+    try:
+        return _dispatch([word for word in words if word != "--debug"])
+    except (ModelbuildError, KeyboardInterrupt) as error:
+        if debug:
+            traceback.print_exc()
+        known = error if isinstance(error, ModelbuildError) else Interrupted("interrupted", hint="run it again to go on")
+        print(*known.lines(), sep="\n", file=sys.stderr)
+        return known.exit_code
+
+
+def _dispatch(words: list[str]) -> int:
+    if words and words[0] in COMMANDS:
+        return _command(COMMANDS[words[0]]).run(words[1:])
+    if words and "=" not in words[0] and not words[0].startswith(("-", "~")):
+        known = [name for name in COMMANDS if name not in _INTERNAL]
+        raise ConfigError(f"there is no command '{words[0]}'", hint=did_you_mean(words[0], known))
+    return _command(_BUILD).run(words)
+
+
+def _command(module: str) -> Command:
+    return cast(Command, importlib.import_module(module))

@@ -1,0 +1,90 @@
+"""`python -m modelbuild [-m] [overrides]`: build a package, or all packages of a sweep."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from modelbuild.config.compose import compose_sweep, job_of_sweep, request_of, run_hydra
+from modelbuild.config.overrides import prepare
+from modelbuild.digest import write_json
+from modelbuild.errors import ModelbuildError, SweepError
+from modelbuild.pipeline.driver import build
+from modelbuild.pipeline.project import Workspace
+from modelbuild.render.terminal import JobResult, print_build, print_sweep
+
+_MULTIRUN = ("-m", "--multirun")
+_NO_RUN = ("--help", "-h", "--hydra-help", "--cfg", "-c", "--info", "-i", "--version", "--shell-completion", "-sc")
+
+
+def run(words: list[str]) -> int:
+    """Build what the overrides in `words` ask for; flags are Hydra's. Returns 0, or raises what went wrong."""
+    workspace = Path.cwd()
+    overrides = [word for word in words if "=" in word and not word.startswith("-")]
+    flags = [word for word in words if word not in overrides]
+    arguments = [*flags, *prepare(overrides, workspace)]
+    if any(flag in _MULTIRUN for flag in flags) and not any(flag.split("=")[0] in _NO_RUN for flag in flags):
+        return _sweep(arguments, overrides, workspace)
+    return _single(arguments, workspace)
+
+
+def _single(arguments: list[str], workspace: Path) -> int:
+    failures: list[ModelbuildError] = []
+
+    def once(config: DictConfig) -> None:
+        try:
+            request = request_of(config, workspace)
+            print_build(build(request.spec, Workspace(workspace), out=request.out))
+        except ModelbuildError as error:  # Hydra would print a heading of its own
+            failures.append(error)
+
+    run_hydra(arguments, once)
+    if failures:
+        raise failures[0]
+    return 0
+
+
+def _sweep(arguments: list[str], overrides: list[str], workspace: Path) -> int:
+    """Run a sweep: nothing starts before every job is known to compose, and every job ends in one table."""
+    if not any(override.startswith("hydra/sweeper") for override in overrides):
+        compose_sweep(overrides, workspace)
+    chosen = next((o.partition("=")[2] for o in overrides if o.startswith("hydra.sweep.dir=")), None)
+    folder = Path(chosen) if chosen else _new_sweep_folder()
+    run_hydra(arguments if chosen else [*arguments, f"hydra.sweep.dir={folder}"], sweep_job)
+    results = [JobResult(**json.loads(path.read_text(encoding="utf-8"))) for path in sorted(folder.glob("*/result.json"))]
+    results.sort(key=lambda result: result.number)
+    print_sweep(results)
+    failed = [result for result in results if result.exit_code]
+    if failed:
+        raise SweepError(
+            f"{len(failed)} of {len(results)} jobs failed", where=", ".join(str(r.number) for r in failed), hint="run it again: what is done stays done"
+        )
+    return 0
+
+
+def _new_sweep_folder() -> Path:
+    return Path("artifacts", ".sweeps", f"{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}")
+
+
+def sweep_job(config: DictConfig) -> None:
+    """One job of a sweep, maybe in another process: build, and write down what came of it, for the table."""
+    folder, number, overrides = job_of_sweep()
+    result = _result(config, Path.cwd(), number, overrides)
+    (folder / str(number)).mkdir(parents=True, exist_ok=True)
+    write_json(folder / str(number) / "result.json", vars(result))
+
+
+def _result(config: DictConfig, workspace: Path, number: int, overrides: str) -> JobResult:
+    print(f"[{number}] {overrides}", file=sys.stderr, flush=True)
+    try:
+        request = request_of(config, workspace)
+        outcome = build(request.spec, Workspace(workspace), out=request.out)
+    except ModelbuildError as error:
+        print(*error.lines(), sep="\n", file=sys.stderr, flush=True)
+        return JobResult(number=number, overrides=overrides, exit_code=error.exit_code, package="", error=error.lines()[0])
+    return JobResult(number=number, overrides=overrides, exit_code=0, package=str(outcome.package), error="")

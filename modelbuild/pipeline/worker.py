@@ -1,0 +1,120 @@
+"""The process that brings a build up to date, stage by stage: `python -m modelbuild.pipeline.worker FOLDER LOCKS`.
+
+It holds the build's lock, handed down by the command that started it, so that it finishes its work even if that command is
+killed. Each stage is done by one process at a time for each run-cache key, whichever build asks for it; the others wait and
+then restore it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import sys
+from pathlib import Path
+
+from dvc.exceptions import DvcException, ReproductionError
+from dvc.repo import Repo
+
+from modelbuild.errors import HostError, Interrupted, ModelbuildError, PackageError
+from modelbuild.pipeline import journal
+from modelbuild.pipeline.locks import hold
+from modelbuild.pipeline.state import StageState, build_states, cached_objects, open_project, project_stages
+from modelbuild.report import read_report, require_passed
+from modelbuild.stages import STAGES
+
+
+def bring_up_to_date(folder: Path, locks: Path) -> None:
+    """Run or restore every stage of the build in `folder` that is not current. Raises the error of the stage that failed."""
+    os.environ["SHELL"] = "/bin/sh"  # it runs a single command in its own process, so that a stage's parent is this worker
+    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    os.chdir(folder)  # DVC takes the names of targets from here
+    logging.getLogger("dvc").setLevel(logging.WARNING)
+    for name in STAGES:
+        state = _state_of(open_project(folder), name)
+        if state.status == "current":
+            continue
+        with hold(locks / f"stage-{state.key}", on_wait=lambda holder, name=name: _say(name, f"waiting for {holder}")):
+            _do(open_project(folder), folder, name)
+        if name == "validate":
+            require_passed(read_report(folder / "validate" / "validation.json"))
+
+
+def _state_of(repo: Repo, name: str) -> StageState:
+    return next(state for state in build_states(repo) if state.stage == name)
+
+
+def _do(repo: Repo, folder: Path, name: str) -> None:
+    """Have DVC run the stage or restore it. What it restores is checked: DVC itself does not look."""
+    state = _state_of(repo, name)
+    if state.status == "current":
+        return
+    _say(name, "restoring" if state.status == "cached" else "running")
+    before = len(journal.read_journal(folder))
+    _reproduce(repo, folder, name)
+    if name in journal.stages_run(journal.read_journal(folder)[before:]):
+        return
+    if _evict_corrupt(repo, folder, name):
+        _say(name, "the cache was corrupt; running it again")
+        _reproduce(repo, folder, name, force=True)
+    else:
+        journal.record(folder, name, "restored")
+
+
+def _reproduce(repo: Repo, folder: Path, name: str, *, force: bool = False) -> None:
+    before = len(journal.read_journal(folder))
+    try:
+        repo.reproduce(targets=[name], single_item=True, force=force)
+    except ReproductionError as error:
+        events = journal.read_journal(folder)[before:]
+        failed = next((event for event in reversed(events) if event.what == "failed"), None)
+        if failed:
+            raise failed.error() from error
+        raise HostError(
+            f"{name} was killed before it could say why",
+            where=str(folder / "logs" / f"{name}.log"),
+            hint="often the machine was out of memory; run it again to go on",
+        ) from error
+    except DvcException as error:
+        raise PackageError(f"DVC: {error}", where=str(folder), hint="run it again; 'dvc status' there says more") from error
+
+
+def _evict_corrupt(repo: Repo, folder: Path, name: str) -> bool:
+    """Compare what was restored with its digests; remove what is wrong from cache and folder. True if anything was."""
+    stage = project_stages(repo)[name]
+    corrupt = False
+    for out in stage.outs:
+        entry = {"path": out.def_path, "md5": out.hash_info.value}
+        for cached, path in cached_objects(repo, entry):
+            expected = Path(cached).parent.name + Path(cached).name
+            if path and _md5(folder / path) != expected:
+                corrupt = True
+                os.unlink(cached)
+                os.unlink(folder / path)
+    return corrupt
+
+
+def _md5(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "md5").hexdigest()
+
+
+def _say(name: str, what: str) -> None:
+    print(f"  {name:<10} {what}", file=sys.stderr, flush=True)
+
+
+def main() -> int:
+    """Do it, and leave the error in the journal for the command that asked."""
+    folder, locks = Path(sys.argv[1]), Path(sys.argv[2])
+    try:
+        bring_up_to_date(folder, locks)
+    except KeyboardInterrupt:
+        return Interrupted.exit_code
+    except ModelbuildError as error:
+        journal.record(folder, "build", "failed", error=error)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,134 @@
+"""Results for people at a terminal: short tables on standard output, the path last."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from modelbuild.manifest import Manifest, read_manifest
+from modelbuild.pipeline.driver import Outcome
+from modelbuild.pipeline.gc import Collected
+from modelbuild.pipeline.state import StageState
+from modelbuild.report import Report, read_report
+
+_MIB = 1 << 20
+_WIDE = 240
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobResult:
+    """What came of one job of a sweep."""
+
+    number: int
+    overrides: str
+    exit_code: int
+    package: str
+    error: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedStage:
+    """What would become of one stage: `current`, `cached`, `run`, or `shared` with a build earlier in the plan."""
+
+    stage: str
+    status: str
+    shared_with: str
+
+
+def print_build(outcome: Outcome) -> None:
+    """The finished build: what was done, files, parity, latency, and the package's path on a line of its own."""
+    manifest = read_manifest(outcome.package)
+    validation = read_report(outcome.folder / "validate" / "validation.json")
+    table = _table(manifest.name, "verified" if manifest.verified else "NOT VERIFIED")
+    table.add_row("stages", _stages(outcome))
+    table.add_row("files", _files(manifest))
+    table.add_row("parity", _parity(validation))
+    for line in _latency(manifest.benchmark):
+        table.add_row("latency", line)
+    _console().print(table)
+    print(outcome.package)
+
+
+def _console() -> Console:
+    """As wide as the terminal; where there is none, wide enough that nothing is folded."""
+    return Console(width=None if sys.stdout.isatty() else _WIDE)
+
+
+def _table(*header: str) -> Table:
+    table = Table(box=None, show_edge=False, pad_edge=False)
+    for name in header:
+        table.add_column(name, overflow="fold")
+    return table
+
+
+def _stages(outcome: Outcome) -> str:
+    ran, restored = ", ".join(outcome.stages_run), ", ".join(outcome.stages_restored)
+    return "; ".join(part for part in (f"ran {ran}" if ran else "", f"restored {restored}" if restored else "") if part) or "nothing to do"
+
+
+def _files(manifest: Manifest) -> str:
+    size = sum(record.size_bytes for record in manifest.files.values())
+    return f"{len(manifest.files) + 1} files, {size / _MIB:.1f} MiB"
+
+
+def _parity(validation: Report) -> str:
+    checks = [check for check in validation.checks if check.name.startswith("parity.") and check.worst is not None]
+    if not checks:
+        return "not validated"
+    shown = (f"{c.name.removeprefix('parity.')} off by {c.worst:.2g} at most, {c.limit:.2g} allowed" for c in checks)
+    return f"{'; '.join(shown)} ({checks[0].compared})"
+
+
+def _latency(benchmark: Mapping[str, Any]) -> list[str]:
+    if benchmark.get("status") != "measured":
+        return ["not measured"]
+    return [
+        f"batch {case['batch']}: {case['onnxruntime']['p50_ms']:.3g} ms, PyTorch eager {case['pytorch']['p50_ms']:.3g} ms, "
+        f"{case['speedup']['median']:.2f}x ({case['speedup']['low']:.2f} to {case['speedup']['high']:.2f}), {case['speedup']['verdict']}"
+        for case in benchmark["cases"].values()
+    ]
+
+
+def print_sweep(results: Sequence[JobResult]) -> None:
+    """Every job of a sweep in one table."""
+    table = _table("job", "overrides", "result")
+    for result in results:
+        table.add_row(str(result.number), result.overrides, result.package or result.error)
+    _console().print(table)
+
+
+def print_plan(plans: Mapping[str, Sequence[PlannedStage]]) -> None:
+    """What would become of each stage of each build, and how many stages would run in all."""
+    for build, stages in plans.items():
+        print(build)
+        for stage in stages:
+            shared = f" with {stage.shared_with}" if stage.status == "shared" else ""
+            print(f"  {stage.stage:<10} {stage.status}{shared}")
+    running = sum(stage.status == "run" for stages in plans.values() for stage in stages)
+    print(f"{len(plans)} builds, {running} stages to run")
+
+
+def print_why(build: str, against: str, states: Sequence[StageState], changed: Mapping[str, Sequence[str]]) -> None:
+    """Each stage with its state, and below it what changed since the build it is compared with."""
+    print(f"{build} compared with {against}" if against and against != build else build)
+    for state in states:
+        print(f"  {state.stage:<10} {state.status}")
+        for line in changed[state.stage]:
+            print(f"    {line}")
+
+
+def print_collected(collected: Collected, *, dry: bool) -> None:
+    """What a collection deleted, or would."""
+    verb = "would delete" if dry else "deleted"
+    for name in collected.builds:
+        print(f"{verb} build {name}")
+    print(
+        f"{verb} {collected.objects} objects ({collected.size_bytes / _MIB:.1f} MiB) and "
+        f"{collected.run_cache_entries} run-cache entries"
+    )
+

@@ -1,0 +1,457 @@
+"""The report and the README of a package: what they say, and that nothing in a model's names or texts becomes markup."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import runpy
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+import onnx
+import pytest
+import yaml
+from markdown_it import MarkdownIt
+
+from modelbuild.manifest import FileRecord, Manifest, record_files, write_manifest
+from modelbuild.render.package import TOP_MODULES, clean, figure, literal, package_readme, percent, report_html, size
+from modelbuild.report import Check, Report, read_report, write_report
+from modelbuild.signature import Signature, TensorSpec
+
+HOSTILE = (
+    "</script><img src=x onerror=alert(1)>",
+    "'\" onmouseover=alert(1) x='",
+    "before \x1b[2J\x07\x9b after",
+    "| a | b | c | d |",
+    "`code` ``` ```",
+    "two\n\n# lines\r\n- item",
+    "[link](javascript:alert(1)) ![image](x)",
+    "\\| \\` *bold* _em_ ~~gone~~ $x$ &lt;b&gt; <!-- -->",
+    "{{ 7 * 7 }} {% raw %}",
+    "\u202eright to left\u2028\ud800",
+)
+TAKES_IDS = TensorSpec(name="input_ids", dtype="int64", shape=("batch", "sequence"))
+TAKES_MASK = TensorSpec(name="attention_mask", dtype="int64", shape=("batch", "sequence"))
+GIVES_STATE = TensorSpec(name="last_hidden_state", dtype="float32", shape=("batch", "sequence", 384))
+OFF = Report(stage="benchmark", facts={"status": "off"})
+NOT_VALIDATED = Report(stage="validate", facts={"status": "off"})
+PASSED = Report(
+    stage="validate",
+    checks=(
+        Check(name="parity", passed=True, compared="54 cases", worst=2.1e-6, limit=8.4e-6, where="left 3x127"),
+        Check(name="names", passed=True, compared="1 output"),
+    ),
+)
+FAILED = replace(
+    PASSED,
+    checks=(
+        *PASSED.checks,
+        Check(name="finite", passed=False, compared="54 cases", worst=float("inf"), limit=0.0, where="right 2x7"),
+    ),
+)
+
+
+def latency(p50_ms: float) -> dict[str, float]:
+    return {
+        "p50_ms": p50_ms,
+        "p90_ms": p50_ms * 1.1,
+        "p99_ms": p50_ms * 1.3,
+        "mean_ms": p50_ms,
+        "std_ms": 0.25,
+        "throughput_per_s": 1000 / p50_ms,
+    }
+
+
+def measured(text: str = "faster") -> Report:
+    """A benchmark of two batch sizes, with `text` where a benchmark has text."""
+    cases = {
+        f"b{batch}": {
+            "batch": batch,
+            "pytorch": latency(9.31 * batch),
+            "onnxruntime": latency(3.83 * batch),
+            "speedup": {"median": 2.43, "low": 2.31, "high": 2.58, "verdict": text},
+            "share_of_gemm_peak": {"pytorch": 0.17, "onnxruntime": None},
+        }
+        for batch in (16, 1)
+    }
+    facts = {
+        "status": "measured",
+        "host": {"cpu": text},
+        "threads": 2,
+        "sequence_length": 64,
+        "rounds": 7,
+        "runs": 3,
+        "versions": {"torch": "2.13.0"},
+        "devices": {"pytorch": "cpu", "onnxruntime": text},
+        "gemm_gflops": 182.4,
+        "load_ms": {"pytorch": 412.2, "onnxruntime": 181.1},
+        "peak_memory_mib": {"pytorch": 812.3, "onnxruntime": 301.7},
+        "cases": cases,
+    }
+    return Report(stage="benchmark", facts=facts)
+
+
+def manifest(**changes: Any) -> Manifest:
+    files = {
+        "model.onnx": FileRecord(size_bytes=90_872_832, sha256="ab" * 32),
+        "config.json": FileRecord(size_bytes=612, sha256="cd" * 32),
+        "tokenizer.json": FileRecord(size_bytes=466_247, sha256="ef" * 32),
+    }
+    values: dict[str, Any] = {
+        "name": "minilm",
+        "task": "feature-extraction",
+        "model_file": "model.onnx",
+        "verified": True,
+        "signature": Signature(inputs=(TAKES_IDS, TAKES_MASK), outputs=(GIVES_STATE,)),
+        "limits": {"sequence": 512},
+        "providers": (("cpu", {}),),
+        "allow_fallback": False,
+        "session": {"execution_mode": "sequential", "enable_mem_pattern": True, "config_entries": {}},
+        "opsets": {"": 20, "com.microsoft": 1},
+        "ir_version": 10,
+        "oldest_onnxruntime": "1.18",
+        "source": {"kind": "hub", "repository": "org/minilm", "revision": "0" * 40},
+        "build": {"model": {"name": "minilm"}},
+        "tools": {"torch": "2.13.0"},
+        "hierarchy": {
+            "tagged_share": 0.97,
+            "tagged_nodes": 97,
+            "nodes": 100,
+            "modules": {"": 3, "encoder.layer.0": 94},
+        },
+        "validation": {},
+        "benchmark": {},
+        "files": files,
+    }
+    return Manifest(**values | changes)
+
+
+def hostile(text: str) -> tuple[Manifest, Report, Report]:
+    """A package with `text` wherever a model, a host or an error could put text."""
+    tensor = TensorSpec(name=text, dtype="int64", shape=(text, 3))
+    check = Check(name=text, passed=False, compared=text, worst=1.0, limit=0.5, where=text)
+    changed = manifest(
+        name=text,
+        verified=False,
+        model_file=text,
+        signature=Signature(inputs=(tensor,), outputs=(tensor,)),
+        limits={text: 4},
+        providers=((text, {text: text}),),
+        session={text: text, "config_entries": {text: text}},
+        opsets={"": 20, text: 1},
+        oldest_onnxruntime=text,
+        source={"kind": "hub", "repository": text, text: text, "config": {text: text}, "files": {text: text}},
+        build={text: text},
+        tools={text: text},
+        hierarchy={"tagged_share": text, "tagged_nodes": text, "nodes": text, "modules": {text: 2}},
+        files={text: FileRecord(size_bytes=1, sha256=text), "config.json": FileRecord(size_bytes=1, sha256=text)},
+    )
+    return changed, Report(stage="validate", checks=(check,), facts={"status": text, text: text}), measured(text)
+
+
+class Page(HTMLParser):
+    """The tags and attributes of a page, and its text outside of `<pre>`."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str | None]] = []
+        self.text = ""
+        self.inside_pre = False
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += attrs
+        self.inside_pre = self.inside_pre or tag == "pre"
+
+    def handle_endtag(self, tag: str) -> None:
+        self.inside_pre = self.inside_pre and tag != "pre"
+
+    def handle_data(self, data: str) -> None:
+        self.text += "" if self.inside_pre else data
+
+    def handle_comment(self, data: str) -> None:
+        self.tags.append("comment")
+
+
+def rendered(readme: str) -> Page:
+    """The README as a reader sees it, with raw HTML let through, so that any that got in is seen."""
+    _, _, body = readme.removeprefix("---\n").partition("\n---\n")
+    return Page(MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"]).render(body))
+
+
+def front_matter(readme: str) -> dict[str, Any]:
+    head, _, _ = readme.removeprefix("---\n").partition("\n---\n")
+    data: dict[str, Any] = yaml.safe_load(head)
+    return data
+
+
+def code_blocks(readme: str) -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```$", readme, flags=re.MULTILINE | re.DOTALL)
+
+
+def test_report_holds_the_facts() -> None:
+    text = Page(report_html(manifest(), PASSED, measured())).text
+    for fact in ("minilm", "feature-extraction", "org/minilm", "ai.onnx 20", "com.microsoft 1", "1.18 or newer"):
+        assert fact in text
+    for fact in ("CPUExecutionProvider", "execution_mode = sequential", "enable_mem_pattern = true", "refused"):
+        assert fact in text
+    for fact in ("batch × sequence × 384", "sequence ≤ 512", "86.7 MiB", "abababababab…", "97 of 100 nodes (97 %)"):
+        assert fact in text
+    for fact in ("2.10e-06", "8.40e-06", "left 3x127", "54 cases", "encoder.layer.0", "(the model itself)"):
+        assert fact in text
+    for fact in ("9.31", "3.83", "2.43 ×", "2.31 to 2.58", "faster", "17 %", "182", "412", "302", "7 × 3", "2.13.0"):
+        assert fact in text
+
+
+def test_report_is_one_page_without_scripts_or_anything_to_fetch() -> None:
+    html = report_html(manifest(), PASSED, measured())
+    page = Page(html)
+    assert html.startswith("<!doctype html>")
+    assert ("content", "default-src 'none'; style-src 'unsafe-inline'") in page.attributes
+    assert not {"script", "link", "img", "iframe", "object", "form", "base"} & set(page.tags)
+    assert not {"src", "href", "action"} & {name for name, _ in page.attributes}
+    assert "url(" not in html
+    assert "@import" not in html
+
+
+def test_report_gives_the_whole_digest_as_a_title() -> None:
+    package = manifest(source={"kind": "path", "files": {"model.safetensors": "12" * 32}})
+    page = Page(report_html(package, PASSED, OFF))
+    assert ("title", "ab" * 32) in page.attributes
+    assert ("title", "12" * 32) in page.attributes
+    assert "model.safetensors" in page.text
+
+
+def test_documents_say_verified_when_the_manifest_does() -> None:
+    for text in (Page(report_html(manifest(), PASSED, OFF)).text, package_readme(manifest(), PASSED, OFF)):
+        assert "VERIFIED" in text
+        assert "UNVERIFIED" not in text
+        assert "2 checks, all passed" in text
+
+
+@pytest.mark.parametrize(
+    ("validation", "reason"),
+    [
+        (NOT_VALIDATED, "Validation was turned off"),
+        (FAILED, "1 of 3 checks failed"),
+        (PASSED, "Not proven equal to the PyTorch original."),
+    ],
+)
+def test_documents_say_unverified_and_why(validation: Report, reason: str) -> None:
+    package = manifest(verified=False)
+    for text in (report_html(package, validation, OFF), package_readme(package, validation, OFF)):
+        assert re.findall(r"\b(?:UN)?VERIFIED\b", text) == ["UNVERIFIED"]
+        assert reason in text
+
+
+def test_documents_show_a_failed_check_first() -> None:
+    text = Page(report_html(manifest(verified=False), FAILED, OFF)).text
+    assert "FAILED" in text
+    assert text.index("finite") < text.index("parity")
+    assert "| finite | FAILED | inf | 0 | right 2x7 | 54 cases |" in package_readme(manifest(), FAILED, OFF)
+
+
+def test_documents_say_that_random_weights_are_not_a_trained_model() -> None:
+    package = manifest(source={"kind": "init", "architecture": "BertModel", "seed": "0"})
+    for render in (report_html, package_readme):
+        assert "not a trained model" in render(package, PASSED, OFF)
+        assert "not a trained model" not in render(manifest(), PASSED, OFF)
+
+
+def test_documents_say_when_nothing_was_measured() -> None:
+    for render in (report_html, package_readme):
+        assert "Not measured" in render(manifest(), PASSED, OFF)
+        assert "Not measured" not in render(manifest(), PASSED, measured())
+
+
+def test_benchmark_is_in_the_order_of_the_batch_sizes() -> None:
+    assert re.findall(r"^\| (\d+) \|", package_readme(manifest(), PASSED, measured()), re.MULTILINE) == ["1", "16"]
+
+
+def test_report_without_modules_says_so() -> None:
+    for hierarchy in ({}, {"tagged_share": 0.0, "tagged_nodes": 0, "nodes": 9, "modules": {}}):
+        assert "do not say which PyTorch module" in report_html(manifest(hierarchy=hierarchy), PASSED, OFF)
+
+
+def test_report_counts_the_modules_that_it_leaves_out() -> None:
+    modules = {f"layer.{index}": 100 - index for index in range(TOP_MODULES + 2)}
+    text = Page(report_html(manifest(hierarchy={"modules": modules}), PASSED, OFF)).text
+    assert f"layer.{TOP_MODULES - 1}" in text
+    assert f"layer.{TOP_MODULES}" not in text
+    assert "And 2 more modules with 139 nodes." in text
+
+
+def test_report_shows_when_other_providers_are_allowed() -> None:
+    assert "ALLOWED" in report_html(manifest(allow_fallback=True), PASSED, OFF)
+
+
+def test_documents_read_reports_back_from_disk_with_numbers_that_json_has_not(tmp_path: Path) -> None:
+    broken = measured()
+    broken.facts["cases"]["b1"]["pytorch"] = dict.fromkeys(latency(1.0), float("nan"))
+    write_report(FAILED, tmp_path / "validate.json")
+    write_report(broken, tmp_path / "benchmark.json")
+    reports = read_report(tmp_path / "validate.json"), read_report(tmp_path / "benchmark.json")
+    for render in (report_html, package_readme):
+        assert "nan" in render(manifest(verified=False), *reports)
+    assert "inf" in report_html(manifest(verified=False), *reports)
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_hostile_text_is_text_in_the_report(text: str) -> None:
+    harmless, page = Page(report_html(*hostile("wholly harmless"))), Page(report_html(*hostile(text)))
+    assert page.tags == harmless.tags
+    assert [name for name, _ in page.attributes] == [name for name, _ in harmless.attributes]
+    assert page.text.count(clean(text)) == harmless.text.count("wholly harmless") > 20
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_hostile_text_is_text_in_the_readme(text: str) -> None:
+    readme = package_readme(*hostile(text))
+    harmless, page = rendered(package_readme(*hostile("wholly harmless"))), rendered(readme)
+    assert [tag for tag in page.tags if tag != "code"] == [tag for tag in harmless.tags if tag != "code"]
+    assert page.attributes == harmless.attributes
+    assert page.text.count(clean(text)) == harmless.text.count("wholly harmless") > 8
+    assert "<" not in readme
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_hostile_text_leaves_no_control_characters(text: str) -> None:
+    for render in (report_html, package_readme):
+        document = render(*hostile(text))
+        assert all(char == "\n" or char.isprintable() for char in document)
+        document.encode("utf-8")
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_hostile_text_leaves_front_matter_and_code_whole(text: str) -> None:
+    readme = package_readme(*hostile(text))
+    assert set(front_matter(readme)) == {"pipeline_tag", "tags", "license", "base_model"}
+    blocks = code_blocks(readme)
+    assert len(blocks) == 3
+    for block in blocks:
+        compile(block, "README.md", "exec")
+
+
+def test_templates_refuse_a_fact_that_is_missing() -> None:
+    incomplete = measured()
+    del incomplete.facts["cases"]["b1"]["onnxruntime"]["p90_ms"]
+    with pytest.raises(jinja2.UndefinedError):
+        report_html(manifest(), PASSED, incomplete)
+
+
+def test_readme_shows_three_ways_with_the_inputs_of_the_model() -> None:
+    runtime, optimum, plain = code_blocks(package_readme(manifest(), PASSED, OFF))
+    assert "from modelbuild.runtime import load" in runtime
+    assert "ORTModelForFeatureExtraction.from_pretrained(" in optimum
+    assert "AutoTokenizer" in optimum
+    assert 'providers=["CPUExecutionProvider"]' in plain
+    for block in (runtime, plain):
+        assert '"input_ids": np.ones((2, 8), dtype="int64")' in block
+        assert '"attention_mask": np.ones((2, 8), dtype="int64")' in block
+
+
+def test_readme_for_optimum_without_tokenizer_gives_arrays_and_without_config_says_why_not() -> None:
+    without_tokenizer = {name: record for name, record in manifest().files.items() if name != "tokenizer.json"}
+    _, optimum, _ = code_blocks(package_readme(manifest(files=without_tokenizer), PASSED, OFF))
+    assert '"input_ids": torch.ones((2, 8), dtype=torch.int64)' in optimum
+    readme = package_readme(manifest(files={}), PASSED, OFF)
+    assert len(code_blocks(readme)) == 2
+    assert "has no `config.json`, which Optimum needs" in readme
+
+
+def test_readme_inputs_stay_within_limits_and_fixed_sizes() -> None:
+    pixels = TensorSpec(name="pixels", dtype="float32", shape=("batch", 3, "sequence"))
+    package = manifest(
+        signature=Signature(inputs=(pixels,), outputs=(GIVES_STATE,)), limits={"sequence": 5, "batch": 1}
+    )
+    assert 'np.ones((1, 3, 5), dtype="float32")' in package_readme(package, PASSED, OFF)
+
+
+def test_readme_names_its_source_and_that_the_license_is_not_known() -> None:
+    readme = package_readme(manifest(), PASSED, OFF)
+    assert front_matter(readme) == {
+        "pipeline_tag": "feature-extraction",
+        "tags": ["onnx", "onnxruntime", "modelbuild"],
+        "license": "unknown",
+        "base_model": "org/minilm",
+    }
+    assert "| repository | org/minilm |" in readme
+    assert "The license is that of the original model. modelbuild does not know it" in readme
+
+
+def test_readme_shows_what_an_initialized_model_is_made_of() -> None:
+    source = {"kind": "init", "architecture": "BertModel", "config": {"hidden_size": 32}, "files": {}}
+    assert "| config: hidden_size | 32 |" in package_readme(manifest(source=source), PASSED, OFF)
+
+
+def test_readme_code_runs_in_the_folder_of_a_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, script = tmp_path / "package", tmp_path / "block.py"
+    folder.mkdir()
+    package = write_package(folder)
+    monkeypatch.chdir(folder)
+    runtime, plain = code_blocks(package_readme(package, PASSED, OFF))
+    for block in (runtime, plain):
+        script.write_text(block)
+        assert len(runpy.run_path(str(script))["outputs"]) == 1
+
+
+def write_package(folder: Path) -> Manifest:
+    """A package of one Identity node, with the golden inputs that `load` replays."""
+    spec = TensorSpec(name="input_ids", dtype="int64", shape=("batch", "sequence"))
+    values = [
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.INT64, list(spec.shape))
+        for name in ("input_ids", "y")
+    ]
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Identity", ["input_ids"], ["y"])], "g", values[:1], values[1:]
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, folder / "model.onnx")
+    golden: dict[str, Any] = dict.fromkeys(("input.input_ids", "output.y"), np.ones((1, 3), dtype=np.int64))
+    np.savez(folder / "golden.npz", **golden)
+    package = manifest(
+        signature=Signature(inputs=(spec,), outputs=(replace(spec, name="y"),)),
+        session={},
+        opsets={"": 17},
+        files=record_files(folder),
+    )
+    write_manifest(package, folder)
+    return package
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "–"),
+        (0.0, "0"),
+        (22_713_216, "22,713,216"),
+        (0.0123456, "0.0123"),
+        (12.345, "12.3"),
+        (1234.5, "1,234"),
+        (2.1e-6, "2.10e-06"),
+        (-3e12, "-3.00e+12"),
+        (float("nan"), "nan"),
+        ("inf", "inf"),
+    ],
+)
+def test_figure_is_short_and_readable(value: float | str | None, text: str) -> None:
+    assert figure(value) == text
+
+
+def test_size_and_percent_are_for_people() -> None:
+    assert [size(n) for n in (0, 1, 1023, 1024, 90_872_832)] == ["0 B", "1 B", "1,023 B", "1 KiB", "86.7 MiB"]
+    assert (percent(0.973), percent(None), percent("nan")) == ("97 %", "–", "nan")
+
+
+@pytest.mark.parametrize("text", ['a"b\\c', "ü 😀", "```", "</script>"])
+def test_literal_reads_back_in_python_and_yaml(text: str) -> None:
+    assert json.loads(literal(text)) == yaml.safe_load(literal(text)) == text
+    assert ast.literal_eval(literal(text)) == text

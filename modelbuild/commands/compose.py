@@ -16,17 +16,18 @@ from modelbuild.suggest import did_you_mean
 
 
 def run(words: list[str]) -> int:
-    """Write `params.yaml` of the declared build named in `words` into the current folder, `artifacts/<name>`. Returns 0."""
-    folder = Path.cwd()
-    root = folder.parent.parent
+    """Write `artifacts/<name>/params.yaml` of the declared build named in `words`, in the current workspace. Returns 0."""
+    root = Path.cwd()
     if len(words) != 1 or not (root / PARAMS_FILE).is_file():
-        raise ConfigError("compose takes the name of a declared build", where=str(folder), hint="it is run by 'dvc repro'")
+        raise ConfigError("compose takes the name of a declared build", where=str(root), hint="it is run by 'dvc repro'")
     declared = yaml.safe_load((root / PARAMS_FILE).read_text(encoding="utf-8")) or {}
     request = compose(_overrides(declared.get("builds", {}), words[0]), root)
     require_host(request.spec.providers)
     workspace = Workspace(root)
     workspace.prepare()
     build = resolve_here(request.spec, workspace)
+    folder = workspace.artifacts / words[0]
+    folder.mkdir(exist_ok=True)
     write_params(folder, stage_params(build), build.located.folder)
     return 0
 

@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Sequence
 from typing import Protocol, cast
 
-from modelbuild.errors import ConfigError, Interrupted, ModelbuildError
+from modelbuild.errors import ConfigError, HostError, Interrupted, ModelbuildError
 from modelbuild.suggest import did_you_mean
 
 # Loaded only when asked for: a command that needs no Hydra must not pay for it.
@@ -63,4 +63,11 @@ def _dispatch(words: list[str]) -> int:
 
 
 def _command(module: str) -> Command:
-    return cast(Command, importlib.import_module(module))
+    try:
+        return cast(Command, importlib.import_module(module))
+    except ModuleNotFoundError as error:
+        if str(error.name).startswith("modelbuild"):
+            raise
+        raise HostError(
+            f"'{error.name}' is not installed", where=sys.executable, hint="pip install 'modelbuild[build,cpu]' (or [build,gpu])"
+        ) from error

@@ -77,9 +77,13 @@ def module_tree(model: Path) -> dict[str, int]:
 
 
 def innermost_module(scopes: str) -> str:
-    """The module path in a node's scopes, which torch writes as a list whose last entry is the operator."""
+    """The module path in a node's scopes, which torch writes as a list whose last entry is the operator.
+
+    Torch puts a placeholder where it saw no module; such a node belongs to the model itself.
+    """
     paths = [part.strip(" '\"") for part in scopes.strip("[]").split(",")]
-    return paths[-2] if len(paths) > 1 else ""
+    inner = paths[-2] if len(paths) > 1 else ""
+    return "" if inner.startswith("_empty_nn_module_stack") else inner
 
 
 def node_type(domain: str, op_type: str) -> str:

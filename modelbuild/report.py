@@ -37,11 +37,15 @@ class Check:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """What a stage found: its checks, and facts that later stages or people want to read."""
+    """What a stage found: its checks, facts that later stages or people want to read, and metrics: numbers to track.
+
+    `metrics` is None for a stage that has none; nested mappings of numbers otherwise, for `dvc metrics`.
+    """
 
     stage: str
     checks: tuple[Check, ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
+    metrics: Mapping[str, Any] | None = None
 
     @property
     def passed(self) -> bool:
@@ -63,6 +67,11 @@ def write_report(report: Report, path: Path) -> None:
         "facts": dict(report.facts),
     }
     path.write_text(json.dumps(_finite(data), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def write_metrics(report: Report, path: Path) -> None:
+    """Write the metrics of `report`, alone, to `path` as JSON."""
+    path.write_text(json.dumps(_finite(report.metrics), indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def read_report(path: Path) -> Report:

@@ -20,11 +20,12 @@ import yaml
 from modelbuild.errors import ConfigError, HostError, Interrupted, ModelbuildError
 from modelbuild.pipeline import STAGE_INPUTS, journal
 from modelbuild.pipeline.project import PARAMS_FILE, host_error, read_source_folder
-from modelbuild.report import write_report
+from modelbuild.report import write_metrics, write_report
 from modelbuild.spec import Strict
 from modelbuild.stages import STAGES, Stage
 
 LOG_FOLDER = "logs"
+METRICS_FILE = "metrics.json"
 _PR_SET_PDEATHSIG = 1
 
 
@@ -56,6 +57,8 @@ def _publish(stage: Stage, name: str, spec: Strict, folder: Path) -> None:
         report = stage.run(spec, inputs | ({"source": source} if source else {}), scratch)
         if stage.REPORT:
             write_report(report, scratch / stage.REPORT)
+        if report.metrics is not None:
+            write_metrics(report, scratch / METRICS_FILE)
         shutil.rmtree(target, ignore_errors=True)
         os.replace(scratch, target)
     finally:

@@ -32,7 +32,7 @@ _TEXT_LENGTH = 64
 def run(spec: ValidateSpec, inputs: Mapping[str, Path], out: Path) -> Report:
     """Compare, and report every check; a check that fails is in the report, and package refuses because of it."""
     if spec.validation.kind == "off":
-        return Report(stage="validate", facts={"status": "off"})
+        return Report(stage="validate", facts={"status": "off"}, metrics={"checks": 0, "failed": 0})
     task, sidecar = TASKS[spec.task], inputs["sidecar"]
     model = load_reference(spec.model, task, inputs.get("source"))
     names, limits = input_names(model, task), limits_of(model.config)
@@ -52,7 +52,13 @@ def run(spec: ValidateSpec, inputs: Mapping[str, Path], out: Path) -> Report:
         stage="validate",
         checks=tuple(checks),
         facts={"status": spec.validation.kind, "batches": len(batches), "seed": spec.validation.seed, "torch": torch.__version__},
+        metrics=_metrics(checks),
     )
+
+
+def _metrics(checks: list[Check]) -> dict[str, Any]:
+    parity = {check.name: {"worst": check.worst, "limit": check.limit} for check in checks if check.name.startswith("parity.")}
+    return {"checks": len(checks), "failed": sum(not check.passed for check in checks)} | parity
 
 
 def _rule(validation: Validation) -> Rule:

@@ -22,6 +22,7 @@ from modelbuild.manifest import FileRecord, Manifest, record_files, write_manife
 from modelbuild.render.package import TOP_MODULES, clean, figure, literal, package_readme, percent, report_html, size
 from modelbuild.report import Check, Report, read_report, write_report
 from modelbuild.signature import Signature, TensorSpec
+from modelbuild.tasks import TASKS, Task
 
 HOSTILE = (
     "</script><img src=x onerror=alert(1)>",
@@ -356,6 +357,13 @@ def test_readme_shows_three_ways_with_the_inputs_of_the_model() -> None:
     for block in (runtime, plain):
         assert '"input_ids": np.ones((2, 8), dtype="int64")' in block
         assert '"attention_mask": np.ones((2, 8), dtype="int64")' in block
+
+
+@pytest.mark.parametrize("task", TASKS.values(), ids=TASKS.keys())
+def test_readme_uses_the_class_of_the_task(task: Task) -> None:
+    _, optimum, _ = code_blocks(package_readme(manifest(task=task.name), PASSED, OFF))
+    assert f"model = {task.optimum_class}.from_pretrained(" in optimum
+    compile(optimum, "README.md", "exec")
 
 
 def test_readme_for_optimum_without_tokenizer_gives_arrays_and_without_config_says_why_not() -> None:

@@ -48,7 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ModelbuildError, KeyboardInterrupt) as error:
         if debug:
             traceback.print_exc()
-        known = error if isinstance(error, ModelbuildError) else Interrupted("interrupted", hint="run it again to go on")
+        known = (
+            error if isinstance(error, ModelbuildError) else Interrupted("interrupted", hint="run it again to go on")
+        )
         print(*known.lines(), sep="\n", file=sys.stderr)
         return known.exit_code
 
@@ -69,5 +71,7 @@ def _command(module: str) -> Command:
         if str(error.name).startswith("modelbuild"):
             raise
         raise HostError(
-            f"'{error.name}' is not installed", where=sys.executable, hint="pip install 'modelbuild[build,cpu]' (or [build,gpu])"
+            f"'{error.name}' is not installed",
+            where=sys.executable,
+            hint="pip install 'modelbuild[build,cpu]' (or [build,gpu])",
         ) from error

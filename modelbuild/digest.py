@@ -24,14 +24,14 @@ def sha256_json(value: Any) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `text` to `path` through a temporary file beside it and a rename, so that a reader never sees half of it."""
+    """Write `text` to `path` through a temporary file beside it and a rename, so that no reader sees half of it."""
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as stream:
             stream.write(text)
             stream.flush()
             os.fsync(stream.fileno())
-        os.chmod(temporary, 0o644)
+        Path(temporary).chmod(0o644)
         os.replace(temporary, path)
     except BaseException:
         os.unlink(temporary)

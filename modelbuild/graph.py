@@ -66,7 +66,9 @@ def read_graph(model: Path) -> GraphFacts:
 
 
 def module_tree(model: Path) -> dict[str, int]:
-    """Nodes per PyTorch module path in the ONNX file `model`, for the nodes that are tagged; `""` is the model itself."""
+    """Nodes per PyTorch module path in the ONNX file `model`, for the nodes that are tagged; `""` is the model
+    itself.
+    """
     proto = onnx.load(model, load_external_data=False)
     counts: Counter[str] = Counter()
     for node in proto.graph.node:
@@ -105,6 +107,10 @@ def _signature(graph: onnx.GraphProto) -> Signature:
 
 def _tensor(value: onnx.ValueInfoProto) -> TensorSpec:
     tensor = value.type.tensor_type
-    dtype = "undefined" if tensor.elem_type == TensorProto.UNDEFINED else helper.tensor_dtype_to_np_dtype(tensor.elem_type).name
+    dtype = (
+        "undefined"
+        if tensor.elem_type == TensorProto.UNDEFINED
+        else helper.tensor_dtype_to_np_dtype(tensor.elem_type).name
+    )
     shape = tuple(d.dim_value if d.HasField("dim_value") else d.dim_param or "?" for d in tensor.shape.dim)
     return TensorSpec(name=value.name, dtype=dtype, shape=shape)

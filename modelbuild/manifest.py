@@ -29,8 +29,8 @@ class FileRecord:
 class Manifest:
     """What a package says of itself.
 
-    `verified` is whether validation ran and passed. `limits` are the largest sizes of symbolic axes, where there are any
-    (`{"sequence": 512}`). `providers` are `[name, options]` pairs in order; `session` holds the session settings;
+    `verified` is whether validation ran and passed. `limits` are the largest sizes of symbolic axes, where there are
+    any (`{"sequence": 512}`). `providers` are `[name, options]` pairs in order; `session` holds the session settings;
     `opsets` maps operator domains to versions; `oldest_onnxruntime` is the oldest release known to load the file.
     `source`, `build`, `tools`, `validation` and `benchmark` are plain JSON for people and programs.
     """
@@ -130,7 +130,9 @@ def verify_files(manifest: Manifest, folder: Path, *, digests: bool = True) -> N
             differences.append(f"{name} has another content (sha256)")
     if differences:
         raise PackageError(
-            f"the package is not what was built: {'; '.join(differences)}", where=str(folder), hint="build or fetch it again"
+            f"the package is not what was built: {'; '.join(differences)}",
+            where=str(folder),
+            hint="build or fetch it again",
         )
 
 

@@ -7,9 +7,10 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
@@ -80,17 +81,19 @@ class MeasuredProcess:
             if not self._connection.poll(ANSWER_TIMEOUT_S):
                 raise HostError(f"the process of {self._name} gave no answer in {ANSWER_TIMEOUT_S:.0f} s")
             answer = self._connection.recv()
+            if isinstance(answer, ModelbuildError):
+                raise answer
             self._control.suspend()
         except (EOFError, ConnectionError, psutil.NoSuchProcess) as error:
             raise self._died() from error
-        if isinstance(answer, ModelbuildError):
-            raise answer
         return answer
 
     def _died(self) -> HostError:
         status = self._process.wait()
-        how = f"by {signal.Signals(-status).name}" if status < 0 else f"with exit status {status}"
-        return HostError(f"the process of {self._name} ended {how}", hint="is there enough memory?")
+        if status < 0:
+            killer = signal.Signals(-status).name
+            return HostError(f"the process of {self._name} was ended by {killer}", hint="is there enough memory?")
+        return HostError(f"the process of {self._name} ended with status {status}", hint="see what it wrote above")
 
     def _end(self) -> None:
         self._connection.close()
@@ -101,7 +104,7 @@ class MeasuredProcess:
 
 def _start(fd: int) -> subprocess.Popen[bytes]:
     """A fresh interpreter with our import path and none of our modules, so that its memory is that of the side."""
-    path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
+    path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
     return subprocess.Popen(
         [sys.executable, "-P", "-m", "modelbuild.measured_process", str(fd), str(os.getpid())],
         pass_fds=(fd,),
@@ -132,10 +135,10 @@ class Samples:
 def interleave(
     processes: Mapping[str, MeasuredProcess], inputs: Arrays, plan: Benchmark, rng: np.random.Generator
 ) -> Samples:
-    """Rounds in which each side runs a block of `plan.runs` calls, in an order drawn from `rng`, after `plan.warmup` calls.
+    """After `plan.warmup` calls, rounds in which each side runs a block of `plan.runs`, in an order drawn from `rng`.
 
-    Rounds in which other processes took more than `WAITING_LIMIT` are made up for by as many more, at most `plan.rounds`;
-    the `plan.rounds` with the least waiting count.
+    A round in which a side waited for a core for more than `WAITING_LIMIT` of its block is made up for by another, up
+    to `plan.rounds` of them.
     """
     for process in processes.values():
         process.ask(run_block, inputs, plan.warmup)
@@ -143,10 +146,15 @@ def interleave(
     while sum(_waiting(done) <= WAITING_LIMIT for done in rounds) < plan.rounds and len(rounds) < 2 * plan.rounds:
         order = rng.permutation(list(processes))
         rounds.append({name: processes[name].ask(run_block, inputs, plan.runs) for name in order})
-    kept = sorted(rounds, key=_waiting)[: plan.rounds]
+    return quietest(rounds, plan.rounds)
+
+
+def quietest(rounds: Sequence[Mapping[str, Block]], count: int) -> Samples:
+    """The samples of the `count` rounds in which the sides, by name, waited least for a core."""
+    kept = sorted(rounds, key=_waiting)[:count]
     known = all(block.waiting_share is not None for done in kept for block in done.values())
     return Samples(
-        latencies_ms={name: np.array([done[name].latencies_ms for done in kept]) for name in processes},
+        latencies_ms={name: np.array([done[name].latencies_ms for done in kept]) for name in kept[0]},
         waiting_share=_waiting(kept[-1]) if known else None,
     )
 

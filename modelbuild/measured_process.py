@@ -31,7 +31,7 @@ def serve(connection: Connection) -> None:
         while request := _next_request(connection):
             question, arguments, keywords = request
             connection.send(question(loaded, *arguments, **keywords))
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - whatever it is, the other process raises it
         connection.send(_as_answer(name, side, error))
 
 

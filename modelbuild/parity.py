@@ -18,8 +18,9 @@ Array = npt.NDArray[Any]
 class Rule:
     """When an output agrees.
 
-    Without `rtol` and `atol`: its largest error against the fp64 oracle is at most `oracle_factor` times PyTorch's own fp32
-    error there, plus `floor` times the largest reference value. With them: NumPy's `allclose` rule against PyTorch fp32.
+    Without `rtol` and `atol`: its largest error against the fp64 oracle is at most `oracle_factor` times PyTorch's
+    own fp32 error there, plus `floor` times the largest reference value. With them: NumPy's `allclose` rule against
+    PyTorch fp32.
     """
 
     oracle_factor: float
@@ -30,7 +31,9 @@ class Rule:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """One output in one case. `error` and `limit` are absolute, in the output's unit; `where` names the worst element."""
+    """One output in one case. `error` and `limit` are absolute, in the output's unit; `where` names the worst
+    element.
+    """
 
     output: str
     error: float
@@ -45,7 +48,14 @@ class Comparison:
 
 
 def compare(
-    output: str, case: str, *, candidate: Array, reference: Array, oracle: Array, valid: npt.NDArray[np.bool_], rule: Rule
+    output: str,
+    case: str,
+    *,
+    candidate: Array,
+    reference: Array,
+    oracle: Array,
+    valid: npt.NDArray[np.bool_],
+    rule: Rule,
 ) -> Comparison:
     """Compare `candidate` with `reference` (fp32) and `oracle` (fp64), all `(batch, …)`, where `valid` says so.
 
@@ -76,13 +86,15 @@ def compare(
 def _limits(torch32: Array, torch64: Array, rule: Rule, absolute: bool) -> Array:
     if absolute:
         return np.asarray((rule.atol or 0.0) + (rule.rtol or 0.0) * np.abs(torch32) + np.finfo(np.float64).tiny)
-    scale = max(float(np.max(np.abs(torch64))), np.finfo(np.float32).tiny)
+    scale = max(float(np.max(np.abs(torch64))), float(np.finfo(np.float32).tiny))
     own_error = float(np.max(np.abs(torch32 - torch64)))
     return np.full(torch32.shape, rule.oracle_factor * own_error + rule.floor * scale)
 
 
 def parity_checks(comparisons: Iterable[Comparison]) -> list[Check]:
-    """For every output, one check of its worst case, and one that counts values that are not finite where PyTorch's are."""
+    """For every output, one check of its worst case, and one that counts values that are not finite where PyTorch's
+    are.
+    """
     by_output: dict[str, list[Comparison]] = {}
     for comparison in comparisons:
         by_output.setdefault(comparison.output, []).append(comparison)

@@ -24,7 +24,9 @@ def require_host(providers: Providers) -> None:
         )
     if importlib.util.find_spec("onnxruntime") is None:
         raise HostError(
-            "ONNX Runtime is not installed", where="this Python environment", hint="pip install 'modelbuild[cpu]' (or [gpu])"
+            "ONNX Runtime is not installed",
+            where="this Python environment",
+            hint="pip install 'modelbuild[cpu]' (or [gpu])",
         )
     from modelbuild.runtime.session import require_available
 

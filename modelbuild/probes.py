@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,8 +14,11 @@ import numpy as np
 from modelbuild.samples import Limits, limits_of
 from modelbuild.sides import Arrays, Loaded
 
+Shape = tuple[int, ...]
+
 _GEMM_SIZE = 1536
 _GEMM_RUNS = 8
+_SCHEDULER = Path("/proc/self/schedstat")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +33,7 @@ class Block:
 
 
 def run_block(loaded: Loaded, inputs: Arrays, calls: int) -> Block:
-    """`calls` calls on the same `inputs`, after one that does not count: what ran before filled the caches with its own."""
+    """`calls` calls on the same `inputs`, after one that does not count: what ran before left its own in the caches."""
     loaded.call(inputs)
     waited_ns = _waited_ns()
     times = []
@@ -37,16 +41,18 @@ def run_block(loaded: Loaded, inputs: Arrays, calls: int) -> Block:
         start = time.perf_counter_ns()
         loaded.call(inputs)
         times.append(time.perf_counter_ns() - start)
-    waiting = (_waited_ns() - waited_ns) / sum(times) if _SCHEDULER.exists() else None
+    waiting = max(0, _waited_ns() - waited_ns) / sum(times) if _SCHEDULER.exists() else None
     return Block(latencies_ms=[value / 1e6 for value in times], waiting_share=waiting)
-
-
-_SCHEDULER = Path("/proc/self/schedstat")
 
 
 def _waited_ns() -> int:
     """How long the threads of this process have been ready to run without a core, all together (Linux only, else 0)."""
-    return sum(int(path.read_text(encoding="ascii").split()[1]) for path in Path("/proc/self/task").glob("*/schedstat"))
+    waited = 0
+    for path in Path("/proc/self/task").glob("*/schedstat"):
+        # A thread may end between being listed and being read.
+        with suppress(FileNotFoundError, ProcessLookupError):
+            waited += int(path.read_text(encoding="ascii").split()[1])
+    return waited
 
 
 def peak_memory_mib(loaded: Loaded) -> float:
@@ -71,14 +77,19 @@ def count_gflop(loaded: Loaded, inputs: Arrays) -> float:
     Counted by torch as the call runs, padding included; other operators count nothing.
     """
     import torch
-    from torch.utils import flop_counter
+    from torch.utils.flop_counter import FlopCounterMode
 
     # torch knows how to count attention but, as of 2.13, not that this is what its CPU kernel is called.
-    kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-    counts = {kernel: lambda query, key, value, *_, **__: flop_counter.sdpa_flop_count(query, key, value)}
-    with flop_counter.FlopCounterMode(display=False, custom_mapping=counts) as counter:
+    kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu  # noqa: SLF001 - it has no other name
+    with FlopCounterMode(display=False, custom_mapping={kernel: _attention_flop}) as counter:
         loaded.call(inputs)
     return float(counter.get_total_flops()) / 1e9
+
+
+def _attention_flop(query: Shape, key: Shape, value: Shape, *_: object, **__: object) -> int:
+    """The FLOP of `softmax(query key) value` for shapes `(batch, heads, sequence, size)`."""
+    batch, heads, queries, size = query
+    return 2 * batch * heads * queries * key[2] * (size + value[3])
 
 
 def gemm_gflops(loaded: Loaded) -> float:

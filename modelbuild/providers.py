@@ -24,7 +24,7 @@ PROVIDERS: dict[str, Provider] = {
     "tensorrt": Provider(
         name="tensorrt",
         ort_name="TensorrtExecutionProvider",
-        needs="the onnxruntime-gpu wheel (modelbuild[gpu] instead of [cpu]), an NVIDIA driver, CUDA, cuDNN and TensorRT",
+        needs="the onnxruntime-gpu wheel (modelbuild[gpu] instead of [cpu]), an NVIDIA driver, CUDA, TensorRT",
     ),
 }
 

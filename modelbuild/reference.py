@@ -63,7 +63,11 @@ def _from_checkpoint(folder: Path, task: Task) -> torch.nn.Module:
     except Exception as error:
         raise ExportError(f"transformers cannot load it for {task.name}: {error}", where=str(folder)) from error
     mismatched = [key for key, *_ in info["mismatched_keys"]]
-    missing = [key for key in info["missing_keys"] if not key.removeprefix(f"{model.base_model_prefix}.").startswith(task.unused_weights or "\0")]
+    missing = [
+        key
+        for key in info["missing_keys"]
+        if not key.removeprefix(f"{model.base_model_prefix}.").startswith(task.unused_weights or "\0")
+    ]
     for keys, what in ((mismatched, "of another shape"), (missing, "that the checkpoint does not have")):
         if keys:
             shown = ", ".join(sorted(keys)[:4]) + (f" and {len(keys) - 4} more" if len(keys) > 4 else "")
@@ -72,7 +76,7 @@ def _from_checkpoint(folder: Path, task: Task) -> torch.nn.Module:
                 where=str(folder),
                 hint=f"the checkpoint is not for {task.name}; choose another task or checkpoint",
             )
-    return model  # type: ignore[no-any-return]
+    return model
 
 
 def _initialized(source: InitSource, task: Task) -> torch.nn.Module:
@@ -80,7 +84,7 @@ def _initialized(source: InitSource, task: Task) -> torch.nn.Module:
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(source.seed)
-            return getattr(transformers, task.auto_class).from_config(config, attn_implementation="sdpa")  # type: ignore[no-any-return]
+            return getattr(transformers, task.auto_class).from_config(config, attn_implementation="sdpa")
     except Exception as error:
         raise ExportError(
             f"{source.architecture} cannot be made for {task.name}: {error}", where="model.source.config"
@@ -94,12 +98,16 @@ def _init_config(source: InitSource) -> Any:
         raise ExportError(
             f"transformers has no model class '{source.architecture}'",
             where="model.source.architecture",
-            hint=did_you_mean(source.architecture, [name for name in dir(transformers) if "Model" in name or "For" in name]),
+            hint=did_you_mean(
+                source.architecture, [name for name in dir(transformers) if "Model" in name or "For" in name]
+            ),
         )
     known = set(config_class().to_dict())
     for key in source.config:
         if key not in known:
-            raise ExportError(f"{config_class.__name__} has no '{key}'", where="model.source.config", hint=did_you_mean(key, known))
+            raise ExportError(
+                f"{config_class.__name__} has no '{key}'", where="model.source.config", hint=did_you_mean(key, known)
+            )
     try:
         return config_class(**source.config)
     except Exception as error:
@@ -117,11 +125,14 @@ def architecture_for(config: Mapping[str, Any], task: Task) -> str:
 
     Raises ExportError when the model type has no class for the task.
     """
-    mapping = getattr(transformers, task.auto_class)._model_mapping
+    mapping = getattr(transformers, task.auto_class)._model_mapping  # noqa: SLF001 - there is no public one
     model_type = config["model_type"]
-    config_class = transformers.CONFIG_MAPPING[model_type] if model_type in transformers.CONFIG_MAPPING else None
+    known = transformers.CONFIG_MAPPING
+    config_class = known[model_type] if model_type in known else None  # noqa: SIM401 - its get() loads nothing
     if config_class is None or config_class not in mapping:
-        raise ExportError(f"transformers has no {task.name} model for model_type '{model_type}'", hint="choose another task")
+        raise ExportError(
+            f"transformers has no {task.name} model for model_type '{model_type}'", hint="choose another task"
+        )
     found = mapping[config_class]
     first = found[0] if isinstance(found, tuple) else found
     return str(first.__name__)
@@ -140,7 +151,9 @@ def run_reference(model: torch.nn.Module, inputs: Arrays, outputs: Sequence[str]
     return {name: np.asarray(result[name]) for name in outputs}
 
 
-def tokenize(folder: Path, texts: Sequence[str], names: Sequence[str], *, padding_side: str, max_length: int) -> Outputs:
+def tokenize(
+    folder: Path, texts: Sequence[str], names: Sequence[str], *, padding_side: str, max_length: int
+) -> Outputs:
     """`texts` through the tokenizer in `folder`: arrays `(batch, sequence)` of int64 for each of `names`."""
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     tokenizer.padding_side = padding_side

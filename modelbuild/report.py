@@ -18,8 +18,8 @@ FORMAT = 1
 class Check:
     """One thing that was checked.
 
-    `compared` says how many cases there were and of what kind; `worst` is the largest value found, in the unit of `limit`;
-    `where` is the case it was found in. A check without numbers leaves `worst` and `limit` None.
+    `compared` says how many cases there were and of what kind; `worst` is the largest value found, in the unit of
+    `limit`; `where` is the case it was found in. A check without numbers leaves `worst` and `limit` None.
     """
 
     name: str
@@ -31,7 +31,9 @@ class Check:
 
     def line(self) -> str:
         """The check in one line, for people."""
-        numbers = f": {self.worst:.3g} (limit {self.limit:.3g})" if self.worst is not None and self.limit is not None else ""
+        numbers = (
+            f": {self.worst:.3g} (limit {self.limit:.3g})" if self.worst is not None and self.limit is not None else ""
+        )
         return f"{self.name}{numbers}{f' at {self.where}' if self.where else ''}"
 
 
@@ -63,7 +65,9 @@ def write_report(report: Report, path: Path) -> None:
         "format": FORMAT,
         "stage": report.stage,
         "passed": report.passed,
-        "checks": {check.name: {key: value for key, value in asdict(check).items() if key != "name"} for check in report.checks},
+        "checks": {
+            check.name: {key: value for key, value in asdict(check).items() if key != "name"} for check in report.checks
+        },
         "facts": dict(report.facts),
     }
     path.write_text(json.dumps(_finite(data), indent=2, allow_nan=False) + "\n", encoding="utf-8")
@@ -92,7 +96,9 @@ def require_passed(validation: Report) -> None:
     if failures:
         more = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
         raise ValidationError(
-            f"validation failed: {failures[0].line()}{more}", where="validate/validation.json", hint="nothing was packaged"
+            f"validation failed: {failures[0].line()}{more}",
+            where="validate/validation.json",
+            hint="nothing was packaged",
         )
 
 

@@ -36,7 +36,9 @@ class ResolvedBuild:
     def build_id(self) -> str:
         """A name of the configuration alone: readable, then 12 hex digits. Tools and code are not part of it."""
         spec = self.spec
-        slug = f"{spec.model.name}-{self.task}-opset{spec.opset.version}-{spec.providers.order[0]}-{spec.precision.kind}"
+        slug = (
+            f"{spec.model.name}-{self.task}-opset{spec.opset.version}-{spec.providers.order[0]}-{spec.precision.kind}"
+        )
         return f"{slug}-{sha256_json(spec.model_dump(mode='json'))[:12]}"
 
 

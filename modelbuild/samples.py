@@ -18,13 +18,15 @@ TEXTS = (
     "7 of 9 samples (78 %) passed!",
     "Über naïve façades, in Zürich & São Paulo.",
     "A short one, then",
-    "Rain fell on the terraces all night; by morning the lower road, which the council had promised to raise, was gone.",
+    "Rain fell on the terraces all night; by morning the lower road, which should have been raised, was gone.",
 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What a text model can take: token ids below `vocab_size`, token types below `type_vocab_size`, `max_positions` tokens."""
+    """What a text model can take: token ids below `vocab_size`, token types below `type_vocab_size`, `max_positions`
+    tokens.
+    """
 
     vocab_size: int
     type_vocab_size: int
@@ -40,7 +42,9 @@ class Batch:
 
     @property
     def valid(self) -> npt.NDArray[np.bool_]:
-        """The positions that the attention mask lets through, `(batch, sequence)`; only there do outputs mean anything."""
+        """The positions that the attention mask lets through, `(batch, sequence)`; only there do outputs mean
+        anything.
+        """
         return self.inputs["attention_mask"].astype(bool)
 
 
@@ -56,7 +60,7 @@ def limits_of(config: Any) -> Limits:
 def random_batch(
     names: Sequence[str], limits: Limits, *, batch: int, sequence: int, mask: str, rng: np.random.Generator
 ) -> Batch:
-    """A batch of random tokens. `mask` is `ones`, or pads each row to its own random length on the `right` or `left`."""
+    """A batch of random tokens. `mask` is `ones`, or pads each row by a random length, `right` or `left`."""
     shape = (batch, sequence)
     arrays = {
         "input_ids": rng.integers(0, limits.vocab_size, shape, dtype=np.int64),
@@ -86,7 +90,9 @@ def random_batches(
     masks: Sequence[str],
     seed: int,
 ) -> Iterator[Batch]:
-    """A batch for every combination of size, length (at most the model's maximum) and mask, the same for the same seed."""
+    """A batch for every combination of size, length (at most the model's maximum) and mask, the same for the same
+    seed.
+    """
     rng = np.random.default_rng(seed)
     lengths = sorted({min(length, limits.max_positions) for length in sequences})
     for batch, sequence, mask in itertools.product(batches, lengths, masks):

@@ -42,7 +42,9 @@ Digest = Callable[[Path], str]
 
 @dataclass(frozen=True, kw_only=True)
 class Located:
-    """A source that was found: its folder (None for `init`), the sha256 of each file that matters, and where it came from."""
+    """A source that was found: its folder (None for `init`), the sha256 of each file that matters, and where it came
+    from.
+    """
 
     folder: Path | None
     files: Mapping[str, str]
@@ -117,11 +119,15 @@ def _folder(source: PackageSource | PathSource | HubSource) -> Path:
         case HubSource():
             folder = _snapshot(source)
     if folder.is_file():
-        raise ExportError("a file, where a folder is wanted", where=str(folder), hint="give the folder that has config.json")
+        raise ExportError(
+            "a file, where a folder is wanted", where=str(folder), hint="give the folder that has config.json"
+        )
     if not folder.is_dir():
         near = closest(folder.name, (p.name for p in folder.parent.iterdir())) if folder.parent.is_dir() else None
         raise ExportError(
-            "no such folder", where=str(folder), hint=f"did you mean '{folder.parent / near}'?" if near else "check model.source"
+            "no such folder",
+            where=str(folder),
+            hint=f"did you mean '{folder.parent / near}'?" if near else "check model.source",
         )
     return folder
 
@@ -152,7 +158,9 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise ExportError(
             "no config.json",
             where=str(folder),
-            hint="this is a PEFT adapter: merge it into its base model first" if adapter else "give a Hugging Face model folder",
+            hint="this is a PEFT adapter: merge it into its base model first"
+            if adapter
+            else "give a Hugging Face model folder",
         )
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
@@ -187,10 +195,14 @@ def refuse_remote_code(config: Any, where: Path) -> None:
 
 
 def _present(folder: Path) -> list[str]:
-    """The files of `folder` that matter, checked: there are weights, they are plain safetensors, nothing is a broken link."""
+    """The files of `folder` that matter, checked: there are weights, they are plain safetensors, nothing is a broken
+    link.
+    """
     weights = sorted({path.name for glob in WEIGHT_GLOBS for path in folder.glob(glob)})
     names = [CONFIG_FILE, *weights]
-    names += [name for name in (*TOKENIZER_FILES, *OTHER_FILES) if (folder / name).exists() or (folder / name).is_symlink()]
+    names += [
+        name for name in (*TOKENIZER_FILES, *OTHER_FILES) if (folder / name).exists() or (folder / name).is_symlink()
+    ]
     for name in names:
         if not (folder / name).exists():
             raise ExportError("broken link", where=str(folder / name), hint="fetch the model again")
@@ -215,4 +227,6 @@ def _check_weights(folder: Path, weights: list[str]) -> None:
         if name.endswith(".index.json"):
             shards = set(json.loads(path.read_text(encoding="utf-8")).get("weight_map", {}).values())
             for shard in sorted(shards - set(weights)):
-                raise ExportError(f"shard {shard} is named in {name} and missing", where=str(folder), hint="fetch the model again")
+                raise ExportError(
+                    f"shard {shard} is named in {name} and missing", where=str(folder), hint="fetch the model again"
+                )

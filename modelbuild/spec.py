@@ -186,8 +186,9 @@ class Session(Strict):
 class Validation(Strict):
     """What is compared with PyTorch, and how closely it must agree.
 
-    An output passes when its error against PyTorch in fp64 is at most `oracle_factor` times PyTorch's own fp32 error plus
-    `floor`, relative to the largest reference value. `rtol` and `atol`, if given, replace that rule by NumPy's `allclose`.
+    An output passes when its error against PyTorch in fp64 is at most `oracle_factor` times PyTorch's own fp32 error
+    plus `floor`, relative to the largest reference value. `rtol` and `atol`, if given, replace that rule by NumPy's
+    `allclose`.
     """
 
     kind: Literal["strict", "quick", "off"]
@@ -241,13 +242,11 @@ class BuildSpec(Strict):
         return [
             (
                 self.exporter.kind == "optimum" and self.opset.version > OPTIMUM_MAX_OPSET,
-                f"opset={self.opset.version} with exporter=optimum: its TorchScript exporter ends at "
-                f"{OPTIMUM_MAX_OPSET}; choose opset={OPTIMUM_MAX_OPSET} or exporter=dynamo",
+                f"opset={self.opset.version} with exporter=optimum: at most {OPTIMUM_MAX_OPSET}, or exporter=dynamo",
             ),
             (
                 gpu and self.session.execution_mode == "parallel",
-                f"session.execution_mode=parallel with providers={self.providers.order[0]}: ONNX Runtime runs it "
-                "sequentially; choose session=latency or providers=cpu",
+                f"session.execution_mode=parallel with providers={self.providers.order[0]}: choose session=latency",
             ),
             (
                 gpu and self.providers.order[-1] != "cpu" and "cpu" in self.providers.order,

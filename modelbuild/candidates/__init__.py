@@ -15,10 +15,11 @@ CANDIDATES: dict[str, str] = {
 
 
 class Candidate(Protocol):
-    """What a candidate module has: `optimize` reads the model in `source` and writes its own into the empty folder `out`.
+    """What a candidate module has: `optimize` reads the model in `source` and writes its own into the empty folder
+    `out`.
 
-    `kind` is the optimization that was asked for, `facts` is what export reported. Nothing in `source` is changed. Raises
-    OptimizeError when the graph cannot be optimized so.
+    `kind` is the optimization that was asked for, `facts` is what export reported. Nothing in `source` is changed.
+    Raises OptimizeError when the graph cannot be optimized so.
     """
 
     def optimize(self, kind: str, source: Path, facts: Mapping[str, Any], out: Path) -> None: ...

@@ -29,14 +29,20 @@ def optimize(kind: str, source: Path, facts: Mapping[str, Any], out: Path) -> No
 
 
 def save_optimized(model: Path, level: str, out: Path) -> None:
-    """Save into `out` what ONNX Runtime makes of `model` at `basic` or `extended`. Raises OptimizeError when it cannot."""
+    """Save into `out` what ONNX Runtime makes of `model` at `basic` or `extended`. Raises OptimizeError when it
+    cannot.
+    """
     options = ort.SessionOptions()
     options.graph_optimization_level = _LEVELS[level]
     options.optimized_model_filepath = str(out / MODEL_FILE)
     options.log_severity_level = 3
     options.add_session_config_entry("session.optimized_model_external_initializers_file_name", WEIGHTS_FILE)
-    options.add_session_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", _EXTERNAL_FROM_BYTES)
+    options.add_session_config_entry(
+        "session.optimized_model_external_initializers_min_size_in_bytes", _EXTERNAL_FROM_BYTES
+    )
     try:
         ort.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
     except Exception as error:
-        raise OptimizeError(f"ONNX Runtime cannot optimize the graph: {error}", where=level, hint="choose optimization=none") from error
+        raise OptimizeError(
+            f"ONNX Runtime cannot optimize the graph: {error}", where=level, hint="choose optimization=none"
+        ) from error

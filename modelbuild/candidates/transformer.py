@@ -1,8 +1,8 @@
 """Transformer fusions: attention, layer normalization and GELU become one operator each.
 
-Which optimizer finds the patterns depends on the exporter: onnxscript's for dynamo's graphs, ONNX Runtime's for TorchScript's.
-The attention mask is used as it is. ONNX Runtime's default for BERT counts on right padding, and gives wrong numbers for
-any other (microsoft/onnxruntime#18945).
+Which optimizer finds the patterns depends on the exporter: onnxscript's for dynamo's graphs, ONNX Runtime's for
+TorchScript's. The attention mask is used as it is. ONNX Runtime's default for BERT counts on right padding, and gives
+wrong numbers for any other (microsoft/onnxruntime#18945).
 """
 
 from __future__ import annotations
@@ -34,7 +34,9 @@ def optimize(kind: str, source: Path, facts: Mapping[str, Any], out: Path) -> No
                 _fuse_with_onnxruntime(source / MODEL_FILE, facts["architecture"], fused)
         except Exception as error:
             first = (str(error).splitlines() or [""])[0]
-            raise OptimizeError(f"transformer fusion failed: {type(error).__name__}: {first}", hint="choose optimization=extended") from error
+            raise OptimizeError(
+                f"transformer fusion failed: {type(error).__name__}: {first}", hint="choose optimization=extended"
+            ) from error
         save_optimized(fused, "extended", out)
 
 

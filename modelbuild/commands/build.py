@@ -56,13 +56,17 @@ def _sweep(arguments: list[str], overrides: list[str], workspace: Path) -> int:
     chosen = next((o.partition("=")[2] for o in overrides if o.startswith("hydra.sweep.dir=")), None)
     folder = Path(chosen) if chosen else _new_sweep_folder()
     run_hydra(arguments if chosen else [*arguments, f"hydra.sweep.dir={folder}"], sweep_job)
-    results = [JobResult(**json.loads(path.read_text(encoding="utf-8"))) for path in sorted(folder.glob("*/result.json"))]
+    results = [
+        JobResult(**json.loads(path.read_text(encoding="utf-8"))) for path in sorted(folder.glob("*/result.json"))
+    ]
     results.sort(key=lambda result: result.number)
     print_sweep(results)
     failed = [result for result in results if result.exit_code]
     if failed:
         raise SweepError(
-            f"{len(failed)} of {len(results)} jobs failed", where=", ".join(str(r.number) for r in failed), hint="run it again: what is done stays done"
+            f"{len(failed)} of {len(results)} jobs failed",
+            where=", ".join(str(r.number) for r in failed),
+            hint="run it again: what is done stays done",
         )
     return 0
 
@@ -86,5 +90,7 @@ def _result(config: DictConfig, workspace: Path, number: int, overrides: str) ->
         outcome = build(request.spec, Workspace(workspace), out=request.out)
     except ModelbuildError as error:
         print(*error.lines(), sep="\n", file=sys.stderr, flush=True)
-        return JobResult(number=number, overrides=overrides, exit_code=error.exit_code, package="", error=error.lines()[0])
+        return JobResult(
+            number=number, overrides=overrides, exit_code=error.exit_code, package="", error=error.lines()[0]
+        )
     return JobResult(number=number, overrides=overrides, exit_code=0, package=str(outcome.package), error="")

@@ -16,10 +16,14 @@ from modelbuild.suggest import did_you_mean
 
 
 def run(words: list[str]) -> int:
-    """Write `artifacts/<name>/params.yaml` of the declared build named in `words`, in the current workspace. Returns 0."""
+    """Write `artifacts/<name>/params.yaml` of the declared build named in `words`, in the current workspace. Returns
+    0.
+    """
     root = Path.cwd()
     if len(words) != 1 or not (root / PARAMS_FILE).is_file():
-        raise ConfigError("compose takes the name of a declared build", where=str(root), hint="it is run by 'dvc repro'")
+        raise ConfigError(
+            "compose takes the name of a declared build", where=str(root), hint="it is run by 'dvc repro'"
+        )
     declared = yaml.safe_load((root / PARAMS_FILE).read_text(encoding="utf-8")) or {}
     request = compose(_overrides(declared.get("builds", {}), words[0]), root)
     require_host(request.spec.providers)
@@ -37,5 +41,7 @@ def _overrides(builds: dict[str, Any], name: str) -> list[str]:
         raise ConfigError(f"there is no declared build '{name}'", where=PARAMS_FILE, hint=did_you_mean(name, builds))
     overrides = builds[name]
     if not isinstance(overrides, list) or not all(isinstance(override, str) for override in overrides):
-        raise ConfigError(f"builds.{name} must be a list of overrides", where=PARAMS_FILE, hint="such as [model=bert, opset=17]")
+        raise ConfigError(
+            f"builds.{name} must be a list of overrides", where=PARAMS_FILE, hint="such as [model=bert, opset=17]"
+        )
     return overrides

@@ -15,7 +15,9 @@ def run(words: list[str]) -> int:
     """Collect, with the flags in `words`, and print what went. Returns 0."""
     parser = argparse.ArgumentParser(prog="python -m modelbuild gc", description=__doc__, exit_on_error=False)
     parser.add_argument("--dry", action="store_true", help="only say what would be deleted")
-    parser.add_argument("--older-than", type=float, metavar="DAYS", help="also delete ad hoc builds untouched for so long")
+    parser.add_argument(
+        "--older-than", type=float, metavar="DAYS", help="also delete ad hoc builds untouched for so long"
+    )
     try:
         chosen, unknown = parser.parse_known_args(words)
     except argparse.ArgumentError as error:

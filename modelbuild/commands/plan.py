@@ -26,7 +26,11 @@ def run(words: list[str]) -> int:
             inputs = {name: identities[name] for name in STAGE_INPUTS[state.stage]}
             identity = identities[state.stage] = sha256_json([state.stage, params[state.stage], inputs])
             shared = state.status == "run" and identity in seen
-            rows.append(PlannedStage(stage=state.stage, status="shared" if shared else state.status, shared_with=seen.get(identity, "")))
+            rows.append(
+                PlannedStage(
+                    stage=state.stage, status="shared" if shared else state.status, shared_with=seen.get(identity, "")
+                )
+            )
             seen.setdefault(identity, build.build_id())
         plans[build.build_id()] = rows
     print_plan(plans)

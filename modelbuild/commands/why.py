@@ -12,7 +12,9 @@ from modelbuild.render.terminal import print_why
 
 
 def run(words: list[str]) -> int:
-    """Print, for the build that the overrides in `words` ask for, the state of each stage and what changed. Returns 0."""
+    """Print, for the build that the overrides in `words` ask for, the state of each stage and what changed. Returns
+    0.
+    """
     workspace = Workspace(Path.cwd())
     build, params, states = plan(compose(words, workspace.root).spec, workspace)
     against, locked = nearest(build.build_id(), params, locked_builds(workspace))

@@ -54,7 +54,10 @@ def compose(overrides: Sequence[str], workspace: Path) -> Request:
     prepared = prepare(overrides, workspace)
     Plugins.instance().register(_UserConfig)
     GlobalHydra.instance().clear()
-    with _one_error(), hydra.initialize_config_dir(str(packaged("conf")), version_base=VERSION_BASE, job_name="modelbuild"):
+    with (
+        _one_error(),
+        hydra.initialize_config_dir(str(packaged("conf")), version_base=VERSION_BASE, job_name="modelbuild"),
+    ):
         config = hydra.compose(CONFIG_NAME, overrides=prepared)
     return request_of(config, workspace)
 
@@ -70,7 +73,9 @@ def compose_sweep(overrides: Sequence[str], workspace: Path) -> list[Request]:
         try:
             requests.append(compose([item.removeprefix("++") for item in chosen], workspace))
         except ConfigError as error:
-            problems += [Problem(p.what, f"{p.where} in job {number} ({','.join(job)})", p.hint) for p in error.problems]
+            problems += [
+                Problem(p.what, f"{p.where} in job {number} ({','.join(job)})", p.hint) for p in error.problems
+            ]
     if problems:
         raise ConfigError.collected(problems)
     return requests
@@ -80,7 +85,9 @@ def request_of(config: DictConfig, workspace: Path) -> Request:
     """A composed configuration, resolved and decoded. Raises ConfigError with every problem."""
     missing = OmegaConf.missing_keys(config)
     if missing:
-        raise ConfigError.collected([Problem("required, and not given", key, f"set {key}=…") for key in sorted(missing)])
+        raise ConfigError.collected(
+            [Problem("required, and not given", key, f"set {key}=…") for key in sorted(missing)]
+        )
     with _one_error():
         values: Any = OmegaConf.to_container(config, resolve=True)
     groups = {key: value for key, value in values.items() if key not in (*TOP_KEYS, "hydra", "build")}
@@ -113,4 +120,6 @@ def _one_error() -> Iterator[None]:
         yield
     except (HydraException, OmegaConfBaseException) as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        raise ConfigError(lines[0] if lines else type(error).__name__, where=getattr(error, "full_key", "") or "") from error
+        raise ConfigError(
+            lines[0] if lines else type(error).__name__, where=getattr(error, "full_key", "") or ""
+        ) from error

@@ -1,4 +1,6 @@
-"""Overrides are checked, and made into what Hydra takes, before Hydra sees them: all problems at once, with suggestions."""
+"""Overrides are checked, and made into what Hydra takes, before Hydra sees them: all problems at once, with
+suggestions.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +47,9 @@ def _syntax_hint(text: str, error: HydraException) -> str:
     if "=" not in text:
         return "write key=value"
     key, _, value = text.partition("=")
-    return f"quote the value: '{key}=\"{value}\"'" if '"' not in value and "'" not in value else str(error).splitlines()[0]
+    return (
+        f"quote the value: '{key}=\"{value}\"'" if '"' not in value and "'" not in value else str(error).splitlines()[0]
+    )
 
 
 def _check(override: Override, known: set[str], choices: dict[str, list[str]]) -> list[Problem]:
@@ -71,8 +75,14 @@ def _is_free(key: str, known: set[str]) -> bool:
 
 
 def _chosen(override: Override) -> list[str]:
-    value = override._value
-    items = value.list if isinstance(value, Sweep) and hasattr(value, "list") else value if isinstance(value, list) else [value]
+    value = override._value  # noqa: SLF001 - value() refuses a sweep
+    items = (
+        value.list
+        if isinstance(value, Sweep) and hasattr(value, "list")
+        else value
+        if isinstance(value, list)
+        else [value]
+    )
     return ["null" if item is None else str(getattr(item, "text", item)) for item in items]
 
 

@@ -47,7 +47,9 @@ def decode(values: Mapping[str, Any], base: Path) -> BuildSpec:
     try:
         spec = BuildSpec.model_validate_json(json.dumps(values), strict=True)
     except ValidationError as error:
-        raise ConfigError.collected([problem for item in error.errors() for problem in _problems(item, values)]) from error
+        raise ConfigError.collected(
+            [problem for item in error.errors() for problem in _problems(item, values)]
+        ) from error
     source = spec.model.source
     if isinstance(source, PathSource):
         absolute = source.model_copy(update={"path": str((base / source.path).resolve())})
@@ -68,9 +70,17 @@ def _problems(item: Any, values: Mapping[str, Any]) -> list[Problem]:
             return [Problem("required, and not given", dotted, f"set {dotted}=…")]
         case "literal_error" | "union_tag_invalid":
             context = item["ctx"]
-            choices = re.findall(r"'([^']*)'", context.get("expected") or context["expected_tags"]) or [str(context["expected"])]
+            choices = re.findall(r"'([^']*)'", context.get("expected") or context["expected_tags"]) or [
+                str(context["expected"])
+            ]
             wrong = context.get("tag", item["input"])
-            return [Problem(f"'{wrong}' is not possible", dotted, did_you_mean(str(wrong), choices) or f"choose {context.get('expected')}")]
+            return [
+                Problem(
+                    f"'{wrong}' is not possible",
+                    dotted,
+                    did_you_mean(str(wrong), choices) or f"choose {context.get('expected')}",
+                )
+            ]
         case "value_error":
             return [Problem(line, dotted) for line in str(item["ctx"]["error"]).splitlines()]
         case _:

@@ -21,8 +21,8 @@ EXPORTERS: dict[str, str] = {
 class Exporter(Protocol):
     """What an exporter module has: `export` writes `model.onnx` (and its weights file) into the empty folder `out`.
 
-    `inputs` are arrays `(batch, sequence)` to trace with, in the order the graph shall have them; both axes become symbolic.
-    Raises ExportError when the model cannot be exported, or not at `opset`.
+    `inputs` are arrays `(batch, sequence)` to trace with, in the order the graph shall have them; both axes become
+    symbolic. Raises ExportError when the model cannot be exported, or not at `opset`.
     """
 
     def export(

@@ -21,12 +21,11 @@ OLDEST_NATIVE_OPSET = 18
 _STACK_TRACE = "pkg.torch.onnx.stack_trace"
 
 
-def export(
-    model: torch.nn.Module, task: Task, inputs: Mapping[str, npt.NDArray[Any]], opset: int, out: Path
-) -> None:
+def export(model: torch.nn.Module, task: Task, inputs: Mapping[str, npt.NDArray[Any]], opset: int, out: Path) -> None:
     """Export `model` with symbolic batch and sequence axes, and write it once, weights beside it.
 
-    The exporter speaks opset 18 and newer; older ones are converted by ONNX's version converter, and refused if it fails.
+    The exporter speaks opset 18 and newer; older ones are converted by ONNX's version converter, and refused if it
+    fails.
     """
     for chatty in ("torch.onnx", "onnxscript"):
         logging.getLogger(chatty).setLevel(logging.ERROR)
@@ -53,14 +52,16 @@ def _capture(model: torch.nn.Module, inputs: Mapping[str, npt.NDArray[Any]], ops
             kwargs=tensors,
             dynamo=True,
             opset_version=opset,
-            dynamic_shapes={name: axes for name in tensors},
+            dynamic_shapes=dict.fromkeys(tensors, axes),
             input_names=list(tensors),
             output_names=names,
             verbose=False,
         )
     except Exception as error:
         raise ExportError(
-            f"torch.onnx.export failed: {str(error).splitlines()[0]}", where=type(model).__name__, hint="try exporter=optimum"
+            f"torch.onnx.export failed: {str(error).splitlines()[0]}",
+            where=type(model).__name__,
+            hint="try exporter=optimum",
         ) from error
     if program is None:
         raise ExportError("torch.onnx.export gave nothing", where=type(model).__name__)

@@ -20,9 +20,7 @@ from modelbuild.tasks import Task
 _AXIS_NAMES = {"batch_size": "batch", "sequence_length": "sequence"}
 
 
-def export(
-    model: torch.nn.Module, task: Task, inputs: Mapping[str, npt.NDArray[Any]], opset: int, out: Path
-) -> None:
+def export(model: torch.nn.Module, task: Task, inputs: Mapping[str, npt.NDArray[Any]], opset: int, out: Path) -> None:
     """Export `model` as `optimum-cli export onnx` would, without its own validation, which only warns.
 
     Optimum makes its own inputs to trace with; `inputs` gives the names and their order, which are checked.
@@ -35,7 +33,9 @@ def export(
             )
         except Exception as error:
             first = (str(error).splitlines() or [type(error).__name__])[0]
-            raise ExportError(f"Optimum's export failed: {first}", where=type(model).__name__, hint="try exporter=dynamo") from error
+            raise ExportError(
+                f"Optimum's export failed: {first}", where=type(model).__name__, hint="try exporter=dynamo"
+            ) from error
         graph = ir.load(Path(scratch) / MODEL_FILE)
         _order_inputs(graph, list(inputs))
         _name_axes(graph)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -22,7 +21,6 @@ from modelbuild.pipeline.state import StageState, build_states, open_project
 from modelbuild.preflight import require_host
 from modelbuild.resolve import DigestCache, ResolvedBuild, resolve
 from modelbuild.spec import BuildSpec
-
 
 _GRACE_S = 2.0
 
@@ -71,7 +69,9 @@ def build(spec: BuildSpec, workspace: Workspace, *, out: Path | None = None) -> 
 
 
 def plan(spec: BuildSpec, workspace: Workspace) -> tuple[ResolvedBuild, dict[str, dict[str, Any]], list[StageState]]:
-    """What `build` would do, stage by stage, and why it can tell: the resolved build and its parameters. Runs no stage."""
+    """What `build` would do, stage by stage, and why it can tell: the resolved build and its parameters. Runs no
+    stage.
+    """
     workspace.prepare()
     resolved = resolve_here(spec, workspace)
     params = stage_params(resolved)
@@ -101,8 +101,14 @@ def _work(folder: Path, locks: Path, lock: int) -> None:
     if code == Interrupted.exit_code or code == -signal.SIGINT:
         raise Interrupted("interrupted", where=folder.name, hint="finished stages are kept; run it again to go on")
     if code:
-        failed = next((e for e in reversed(journal.read_journal(folder)) if e.stage == "build" and e.pid == worker.pid), None)
-        raise failed.error() if failed else HostError(f"the worker ended with {code}", where=str(folder), hint="run it again to go on")
+        failed = next(
+            (e for e in reversed(journal.read_journal(folder)) if e.stage == "build" and e.pid == worker.pid), None
+        )
+        raise (
+            failed.error()
+            if failed
+            else HostError(f"the worker ended with {code}", where=str(folder), hint="run it again to go on")
+        )
 
 
 def _stop(worker: subprocess.Popen[bytes]) -> None:

@@ -1,4 +1,6 @@
-"""What else a stage depends on, beside its spec: the source of the modules it runs, and the versions of the tools they import."""
+"""What else a stage depends on, beside its spec: the source of the modules it runs, and the versions of the tools
+they import.
+"""
 
 from __future__ import annotations
 
@@ -36,17 +38,21 @@ _DISTRIBUTIONS: dict[str, tuple[str, ...]] = {
 
 
 def stage_code(stage: str, spec: Strict) -> dict[str, str]:
-    """The files of modelbuild that `stage` runs for `spec`, by path inside the package, with 16 hex digits of their sha256.
+    """The files of modelbuild that `stage` runs for `spec`, by path inside the package, with 16 hex digits of their
+    sha256.
 
     Found by following imports from the stage's module and from the exporter or candidate that `spec` chooses. The
-    packages' `__init__` hold tables and protocols only, and do not count: a new exporter changes no export by another.
+    packages' `__init__` hold tables and protocols only, and do not count: a new exporter changes no export by
+    another.
     """
     return {str(path.relative_to(_ROOT)): _content(path) for path in sorted(_closure(_entry_modules(stage, spec)))}
 
 
 def stage_tools(stage: str, spec: Strict) -> dict[str, str]:
     """The installed versions of the libraries that the code of `stage` imports, and Python's."""
-    names = {name for path in _closure(_entry_modules(stage, spec)) if path.suffix == ".py" for name in _imports(path)[1]}
+    names = {
+        name for path in _closure(_entry_modules(stage, spec)) if path.suffix == ".py" for name in _imports(path)[1]
+    }
     wanted = sorted(dist for name in names for dist in _DISTRIBUTIONS.get(name, ()))
     return {"python": platform.python_version()} | {dist: version for dist in wanted if (version := _version(dist))}
 
@@ -123,4 +129,6 @@ def _processor() -> str:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return platform.processor()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor())
+    return next(
+        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor()
+    )

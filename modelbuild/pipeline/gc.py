@@ -20,7 +20,9 @@ _DAY_S = 86400
 
 @dataclass(frozen=True, kw_only=True)
 class Collected:
-    """What was deleted, or would be: builds, objects of the cache and their bytes, and run-cache entries without objects."""
+    """What was deleted, or would be: builds, objects of the cache and their bytes, and run-cache entries without
+    objects.
+    """
 
     builds: tuple[str, ...]
     objects: int

@@ -16,7 +16,7 @@ JOURNAL_FILE = ".journal.jsonl"
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """One line. `what` is `started`, `finished`, `failed` or `restored`; `code` and `problems` are those of an error."""
+    """One line. `what` is `started`, `finished`, `failed` or `restored`; `code` and `problems` are an error's."""
 
     stage: str
     what: str

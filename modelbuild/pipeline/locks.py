@@ -1,7 +1,7 @@
 """Locks between processes, which a child can hold on to after its parent is gone.
 
-They are `flock`s on files. A lock object of a library closes its file when its process ends; here the open file is handed to the
-worker, so that the lock lives as long as the work does.
+They are `flock`s on files. A lock object of a library closes its file when its process ends; here the open file is
+handed to the worker, so that the lock lives as long as the work does.
 """
 
 from __future__ import annotations

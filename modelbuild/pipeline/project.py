@@ -62,7 +62,6 @@ class Workspace:
         except OSError as error:
             raise host_error(error, self.root) from error
 
-
     @contextmanager
     def scratch(self) -> Iterator[Path]:
         """A folder below `adhoc` for as long as the context lasts, to look at a build that has none."""
@@ -73,7 +72,9 @@ class Workspace:
 def host_error(error: OSError, where: Path) -> HostError:
     """An operating system error as one of ours: disk full, no permission, read-only."""
     path = error.filename or where
-    return HostError(f"{error.strerror or error}", where=str(path), hint="nothing was published; free or permit it and run again")
+    return HostError(
+        f"{error.strerror or error}", where=str(path), hint="nothing was published; free or permit it and run again"
+    )
 
 
 def _write_if_new(path: Path, text: str) -> None:
@@ -110,7 +111,9 @@ def read_source_folder(folder: Path) -> Path | None:
     try:
         location = json.loads((folder / LOCATION_FILE).read_text(encoding="utf-8"))["folder"]
     except (OSError, ValueError, KeyError) as error:
-        raise PackageError("the build was not composed here", where=str(folder), hint="run it with modelbuild or dvc repro") from error
+        raise PackageError(
+            "the build was not composed here", where=str(folder), hint="run it with modelbuild or dvc repro"
+        ) from error
     return Path(location) if location else None
 
 
@@ -134,7 +137,9 @@ def _adhoc_config(workspace: Workspace, folder: Path) -> str:
 
 
 def adhoc_stages() -> dict[str, Any]:
-    """The stages of an ad hoc build: those of `dvc.yaml`, without the composition and the folder, and all outputs cached."""
+    """The stages of an ad hoc build: those of `dvc.yaml`, without the composition and the folder, and all outputs
+    cached.
+    """
     declared = yaml.safe_load(packaged("dvc.yaml").read_text(encoding="utf-8"))["stages"]
     return {name: _adhoc_stage(stage["do"]) for name, stage in declared.items() if name != "compose"}
 

@@ -73,7 +73,9 @@ def _read_spec(stage: Stage, name: str, folder: Path) -> Strict:
 
 @contextmanager
 def _one_error(name: str, folder: Path) -> Iterator[None]:
-    """Whatever goes wrong becomes one error with an exit code; what nobody foresaw also leaves its traceback in the log."""
+    """Whatever goes wrong becomes one error with an exit code; what nobody foresaw also leaves its traceback in the
+    log.
+    """
     log = f"{folder / LOG_FOLDER / name}.log"
     try:
         yield
@@ -86,10 +88,14 @@ def _one_error(name: str, folder: Path) -> Iterator[None]:
         traceback.print_exc()
         raise host_error(error, folder) from error
     except MemoryError as error:
-        raise HostError(f"{name} ran out of memory", where=log, hint="use a machine with more, or a smaller model") from error
+        raise HostError(
+            f"{name} ran out of memory", where=log, hint="use a machine with more, or a smaller model"
+        ) from error
     except Exception as error:
         traceback.print_exc()
-        raise ModelbuildError(f"{name} failed: {type(error).__name__}: {error}", where=log, hint="the log has the traceback") from error
+        raise ModelbuildError(
+            f"{name} failed: {type(error).__name__}: {error}", where=log, hint="the log has the traceback"
+        ) from error
 
 
 @contextmanager

@@ -1,8 +1,9 @@
 """What DVC would do with each stage of a build: nothing, restore it from the run cache, or run it. Runs nothing.
 
-The key of a stage in DVC's run cache is a hash of its command, the content of its dependencies, its parameters and the names
-of its outputs (`dvc.stage.cache._get_cache_hash`). A stage that is in the run cache tells the content of its outputs, from which
-the keys of the stages after it follow; so a whole build is foretold without running any of it.
+The key of a stage in DVC's run cache is a hash of its command, the content of its dependencies, its parameters and
+the names of its outputs (`dvc.stage.cache._get_cache_hash`). A stage that is in the run cache tells the content of
+its outputs, from which the keys of the stages after it follow; so a whole build is foretold without running any of
+it.
 """
 
 from __future__ import annotations
@@ -48,7 +49,9 @@ def project_stages(repo: Repo) -> dict[str, Any]:
 
 
 def build_states(repo: Repo, params: Entry | None = None) -> list[StageState]:
-    """The state of every stage of the build that `repo` is, in order. `params` are those of its `params.yaml`, if at hand."""
+    """The state of every stage of the build that `repo` is, in order. `params` are those of its `params.yaml`, if at
+    hand.
+    """
     params = params or read_yaml(Path(repo.root_dir) / PARAMS_FILE)
     stages = project_stages(repo)
     known: dict[str, Entry] = {}
@@ -130,5 +133,7 @@ def cached_objects(repo: Repo, out: Entry) -> Iterator[tuple[str, str]]:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """A YAML file as DVC reads and writes them, in YAML 1.2, where `off` and `1e-06` are not what PyYAML takes them for."""
+    """A YAML file as DVC reads and writes them, in YAML 1.2, where `off` and `1e-06` are not what PyYAML takes them
+    for.
+    """
     return (load_yaml(str(path)) or {}) if path.exists() else {}

@@ -13,7 +13,7 @@ Locked = Mapping[str, Mapping[str, Any]]
 _KINDS = {"code": "code", "tools": "tool", "model.source.files": "file", "host": "machine"}
 
 
-def locked_builds(workspace: Workspace) -> dict[str, Locked]:
+def locked_builds(workspace: Workspace) -> Mapping[str, Locked]:
     """The parameters that every build was last made with, by build and stage, from the lock files of DVC."""
     builds: dict[str, dict[str, Mapping[str, Any]]] = {}
     for path in [workspace.root / "dvc.lock", *sorted(workspace.adhoc.glob("*/dvc.lock"))]:
@@ -27,7 +27,9 @@ def locked_builds(workspace: Workspace) -> dict[str, Locked]:
 
 
 def nearest(build_id: str, params: Locked, builds: Mapping[str, Locked]) -> tuple[str, Locked]:
-    """The build to compare with: the same one if it was ever made, else the one with the fewest differences, else none."""
+    """The build to compare with: the same one if it was ever made, else the one with the fewest differences, else
+    none.
+    """
     if build_id in builds or not builds:
         return (build_id, builds[build_id]) if build_id in builds else ("", {})
     best = min(builds, key=lambda name: sum(len(list(_changes(params[s], builds[name].get(s, {})))) for s in params))
@@ -73,5 +75,3 @@ def _line(key: str, old: Any, new: Any) -> str:
 
 def _shown(value: Any) -> str:
     return "(none)" if value is None else str(value)
-
-

@@ -1,8 +1,8 @@
 """The process that brings a build up to date, stage by stage: `python -m modelbuild.pipeline.worker FOLDER LOCKS`.
 
-It holds the build's lock, handed down by the command that started it, so that it finishes its work even if that command is
-killed. Each stage is done by one process at a time for each run-cache key, whichever build asks for it; the others wait and
-then restore it.
+It holds the build's lock, handed down by the command that started it, so that it finishes its work even if that
+command is killed. Each stage is done by one process at a time for each run-cache key, whichever build asks for it;
+the others wait and then restore it.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import hashlib
 import logging
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from dvc.exceptions import DvcException, ReproductionError
@@ -25,8 +26,12 @@ from modelbuild.stages import STAGES
 
 
 def bring_up_to_date(folder: Path, locks: Path) -> None:
-    """Run or restore every stage of the build in `folder` that is not current. Raises the error of the stage that failed."""
-    os.environ["SHELL"] = "/bin/sh"  # it runs a single command in its own process, so that a stage's parent is this worker
+    """Run or restore every stage of the build in `folder` that is not current. Raises the error of the stage that
+    failed.
+    """
+    os.environ["SHELL"] = (
+        "/bin/sh"  # it runs a single command in its own process, so that a stage's parent is this worker
+    )
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     os.chdir(folder)  # DVC takes the names of targets from here
     logging.getLogger("dvc").setLevel(logging.WARNING)
@@ -34,7 +39,7 @@ def bring_up_to_date(folder: Path, locks: Path) -> None:
         state = _state_of(open_project(folder), name)
         if state.status == "current":
             continue
-        with hold(locks / f"stage-{state.key}", on_wait=lambda holder, name=name: _say(name, f"waiting for {holder}")):
+        with hold(locks / f"stage-{state.key}", on_wait=_waiting(name)):
             _do(open_project(folder), folder, name)
         if name == "validate":
             require_passed(read_report(folder / "validate" / "validation.json"))
@@ -76,7 +81,9 @@ def _reproduce(repo: Repo, folder: Path, name: str, *, force: bool = False) -> N
             hint="often the machine was out of memory; run it again to go on",
         ) from error
     except DvcException as error:
-        raise PackageError(f"DVC: {error}", where=str(folder), hint="run it again; 'dvc status' there says more") from error
+        raise PackageError(
+            f"DVC: {error}", where=str(folder), hint="run it again; 'dvc status' there says more"
+        ) from error
 
 
 def _evict_corrupt(repo: Repo, folder: Path, name: str) -> bool:
@@ -97,6 +104,10 @@ def _evict_corrupt(repo: Repo, folder: Path, name: str) -> bool:
 def _md5(path: Path) -> str:
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "md5").hexdigest()
+
+
+def _waiting(name: str) -> Callable[[str], None]:
+    return lambda holder: _say(name, f"waiting for {holder}")
 
 
 def _say(name: str, what: str) -> None:

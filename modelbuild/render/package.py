@@ -1,7 +1,8 @@
 """The two documents of a package, `report.html` and `README.md`, from its manifest and its reports. Pure functions.
 
 Names, labels and error text come from models that somebody else made, so both documents are safe by default: every
-value that a template prints goes through the escape of its format (`finalize`), except what a filter returns as `Markup`.
+value that a template prints goes through the escape of its format (`finalize`), except what a filter returns as
+`Markup`.
 """
 
 from __future__ import annotations

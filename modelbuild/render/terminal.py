@@ -68,7 +68,10 @@ def _table(*header: str) -> Table:
 
 def _stages(outcome: Outcome) -> str:
     ran, restored = ", ".join(outcome.stages_run), ", ".join(outcome.stages_restored)
-    return "; ".join(part for part in (f"ran {ran}" if ran else "", f"restored {restored}" if restored else "") if part) or "nothing to do"
+    return (
+        "; ".join(part for part in (f"ran {ran}" if ran else "", f"restored {restored}" if restored else "") if part)
+        or "nothing to do"
+    )
 
 
 def _files(manifest: Manifest) -> str:
@@ -87,11 +90,13 @@ def _parity(validation: Report) -> str:
 def _latency(benchmark: Mapping[str, Any]) -> list[str]:
     if benchmark.get("status") != "measured":
         return ["not measured"]
-    return [
-        f"batch {case['batch']}: {case['onnxruntime']['p50_ms']:.3g} ms, PyTorch eager {case['pytorch']['p50_ms']:.3g} ms, "
-        f"{case['speedup']['median']:.2f}x ({case['speedup']['low']:.2f} to {case['speedup']['high']:.2f}), {case['speedup']['verdict']}"
-        for case in benchmark["cases"].values()
-    ]
+    return [_case(case) for case in benchmark["cases"].values()]
+
+
+def _case(case: Mapping[str, Any]) -> str:
+    ours, theirs, speedup = case["onnxruntime"]["p50_ms"], case["pytorch"]["p50_ms"], case["speedup"]
+    interval = f"{speedup['median']:.2f}x ({speedup['low']:.2f} to {speedup['high']:.2f})"
+    return f"batch {case['batch']}: {ours:.3g} ms, PyTorch eager {theirs:.3g} ms, {interval}, {speedup['verdict']}"
 
 
 def print_sweep(results: Sequence[JobResult]) -> None:
@@ -131,4 +136,3 @@ def print_collected(collected: Collected, *, dry: bool) -> None:
         f"{verb} {collected.objects} objects ({collected.size_bytes / _MIB:.1f} MiB) and "
         f"{collected.run_cache_entries} run-cache entries"
     )
-

@@ -18,8 +18,8 @@ Arrays = dict[str, npt.NDArray[Any]]
 def check_inputs(signature: Signature, limits: Mapping[str, int], inputs: Mapping[str, Any]) -> Arrays:
     """`inputs` as arrays that fit `signature`; values that cast without loss are cast (`int32` to `int64`).
 
-    Raises InputError for a missing or unknown name, a dtype that would lose values, a wrong rank or fixed size, a symbolic
-    axis with two sizes or with none, or one beyond `limits`.
+    Raises InputError for a missing or unknown name, a dtype that would lose values, a wrong rank or fixed size, a
+    symbolic axis with two sizes or with none, or one beyond `limits`.
     """
     known = signature.input_names()
     for name in inputs:

@@ -51,10 +51,10 @@ def load(
 ) -> Model:
     """Open the package in the folder `path`.
 
-    `providers` (names, or names with options) and `session` settings replace those it was built for. The files are compared
-    with the manifest: sizes always, and with `verify` also their sha256 and the golden inputs, which are run and compared.
-    Raises PackageError when the package is damaged, newer than this library or not loadable, and HostError when a
-    provider is not available here.
+    `providers` (names, or names with options) and `session` settings replace those it was built for. The files are
+    compared with the manifest: sizes always, and with `verify` also their sha256 and the golden inputs, which are run
+    and compared. Raises PackageError when the package is damaged, newer than this library or not loadable, and
+    HostError when a provider is not available here.
     """
     folder = Path(path)
     manifest = read_manifest(folder)
@@ -77,8 +77,7 @@ def _check_runtime(manifest: Manifest, folder: Path) -> None:
     here, needed = _version(ort.__version__), _version(manifest.oldest_onnxruntime)
     if here < needed:
         raise PackageError(
-            f"it needs onnxruntime {manifest.oldest_onnxruntime} (opset {manifest.opsets['']}, IR {manifest.ir_version}) "
-            f"and finds {ort.__version__}",
+            f"onnxruntime {ort.__version__} is older than the {manifest.oldest_onnxruntime} that it needs",
             where=str(folder),
             hint="upgrade onnxruntime, or build with an older opset",
         )

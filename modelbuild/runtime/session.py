@@ -44,7 +44,10 @@ class SessionSettings:
         if unknown:
             raise PackageError(f"unknown session settings {', '.join(sorted(unknown))}")
         settings = cls(**values)
-        if settings.graph_optimization_level not in _LEVELS or settings.execution_mode not in ("sequential", "parallel"):
+        if settings.graph_optimization_level not in _LEVELS or settings.execution_mode not in (
+            "sequential",
+            "parallel",
+        ):
             raise PackageError(
                 f"session: no such level or mode: {settings.graph_optimization_level}, {settings.execution_mode}"
             )

@@ -23,10 +23,10 @@ STAGES: dict[str, str] = {
 class Stage(Protocol):
     """What a stage module has.
 
-    `SPEC` is the type of what it depends on, `REPORT` the name of its report's file in its folder (None: it writes its own
-    record), and `run` does the work: it reads `spec` and `inputs` (folders by name: the stages it depends on, and `source`, the
-    model's folder, where there is one), writes only into the empty folder `out`, and returns what it found. A check that
-    failed is data, not an exception.
+    `SPEC` is the type of what it depends on, `REPORT` the name of its report's file in its folder (None: it writes
+    its own record), and `run` does the work: it reads `spec` and `inputs` (folders by name: the stages it depends on,
+    and `source`, the model's folder, where there is one), writes only into the empty folder `out`, and returns what
+    it found. A check that failed is data, not an exception.
     """
 
     SPEC: type[BaseModel]

@@ -126,13 +126,14 @@ def _cases(
             inputs=batch.inputs,
             waiting_share=samples.waiting_share,
             latency={name: summarize(times, batch=size) for name, times in samples.latencies_ms.items()},
-            speedup=_speedup(spec, samples),
+            speedup=speedup(spec, samples),
         )
         _say(_line(case))
         yield case
 
 
-def _speedup(spec: BenchmarkSpec, samples: Samples) -> Speedup:
+def speedup(spec: BenchmarkSpec, samples: Samples) -> Speedup:
+    """How the sides compare, or `disturbed` when something else on the machine took the cores from them."""
     measured = compare(samples.latencies_ms["pytorch"], samples.latencies_ms["onnxruntime"], seed=spec.benchmark.seed)
     # With more threads than cores, they wait for each other, whatever else the machine does.
     crowded = spec.session.execution_mode == "parallel" or spec.session.intra_op_num_threads > usable_cores()

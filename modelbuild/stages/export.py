@@ -27,7 +27,9 @@ _TRACE_BATCH, _TRACE_SEQUENCE = 3, 7
 
 
 def run(spec: ExportSpec, inputs: Mapping[str, Path], out: Path) -> Report:
-    """Export the model with the asked exporter at the asked opset. Raises ExportError when what comes out is not that."""
+    """Export the model with the asked exporter at the asked opset. Raises ExportError when what comes out is not
+    that.
+    """
     task = TASKS[spec.task]
     model = load_reference(spec.model, task, inputs.get("source"))
     names, limits = input_names(model, task), limits_of(model.config)
@@ -41,7 +43,9 @@ def run(spec: ExportSpec, inputs: Mapping[str, Path], out: Path) -> Report:
     _require_contract(graph, task, names, spec.opset.version)
     return Report(
         stage="export",
-        checks=(Check(name="signature", passed=True, compared=f"{len(names)} inputs, {len(task.outputs)} outputs, opset"),),
+        checks=(
+            Check(name="signature", passed=True, compared=f"{len(names)} inputs, {len(task.outputs)} outputs, opset"),
+        ),
         facts={
             "exporter": spec.exporter.kind,
             "signature": signature_to_dict(graph.signature),
@@ -59,7 +63,11 @@ def run(spec: ExportSpec, inputs: Mapping[str, Path], out: Path) -> Report:
                 "hidden_size": getattr(model.config, "hidden_size", None),
                 "num_attention_heads": getattr(model.config, "num_attention_heads", None),
             },
-            "limits": {"vocab_size": limits.vocab_size, "type_vocab_size": limits.type_vocab_size, "sequence": limits.max_positions},
+            "limits": {
+                "vocab_size": limits.vocab_size,
+                "type_vocab_size": limits.type_vocab_size,
+                "sequence": limits.max_positions,
+            },
         },
     )
 

@@ -22,12 +22,14 @@ from modelbuild.spec import OptimizeSpec
 SPEC = OptimizeSpec
 REPORT: str | None = "report.json"
 
-# Optimizing fp32 reorders sums and no more: this share of the largest value is far above that, and far below a wrong mask.
+# Optimizing fp32 reorders sums and no more: this share of the largest value is far above that, and far below what
+# a wrong mask does.
 _TOLERANCE = 1e-4
 
 
 def run(spec: OptimizeSpec, inputs: Mapping[str, Path], out: Path) -> Report:
-    """Optimize the exported graph with the asked candidate. It must load, keep its signature and match the exported graph.
+    """Optimize the exported graph with the asked candidate. It must load, keep its signature and match the exported
+    graph.
 
     Raises OptimizeError otherwise: a candidate is never replaced by another in silence.
     """
@@ -37,10 +39,16 @@ def run(spec: OptimizeSpec, inputs: Mapping[str, Path], out: Path) -> Report:
     candidate.optimize(kind, source, facts, out)
     before, after = read_graph(source / MODEL_FILE), read_graph(out / MODEL_FILE)
     if before.signature != after.signature:
-        raise OptimizeError(f"the optimized graph has another signature: {after.signature}", where=kind, hint="choose optimization=none")
+        raise OptimizeError(
+            f"the optimized graph has another signature: {after.signature}", where=kind, hint="choose optimization=none"
+        )
     check = _match(source / MODEL_FILE, out / MODEL_FILE, Limits(**_limits(facts)))
     if not check.passed:
-        raise OptimizeError(f"the optimized graph does not match the exported one: {check.line()}", where=kind, hint="choose optimization=none")
+        raise OptimizeError(
+            f"the optimized graph does not match the exported one: {check.line()}",
+            where=kind,
+            hint="choose optimization=none",
+        )
     return Report(
         stage="optimize",
         checks=(check,),
@@ -61,7 +69,11 @@ def run(spec: OptimizeSpec, inputs: Mapping[str, Path], out: Path) -> Report:
 
 def _limits(facts: Mapping[str, Mapping[str, int]]) -> dict[str, int]:
     limits = facts["limits"]
-    return {"vocab_size": limits["vocab_size"], "type_vocab_size": limits["type_vocab_size"], "max_positions": limits["sequence"]}
+    return {
+        "vocab_size": limits["vocab_size"],
+        "type_vocab_size": limits["type_vocab_size"],
+        "max_positions": limits["sequence"],
+    }
 
 
 def _match(exported: Path, optimized: Path, limits: Limits) -> Check:
@@ -76,7 +88,12 @@ def _match(exported: Path, optimized: Path, limits: Limits) -> Check:
         raise OptimizeError(f"the optimized graph does not run: {error}", hint="choose optimization=none") from error
     worst, where = max(cases, key=lambda case: float("inf") if np.isnan(case[0]) else case[0])
     return Check(
-        name="matches export", passed=worst <= _TOLERANCE, compared=f"{len(cases)} batches", worst=worst, limit=_TOLERANCE, where=where
+        name="matches export",
+        passed=worst <= _TOLERANCE,
+        compared=f"{len(cases)} batches",
+        worst=worst,
+        limit=_TOLERANCE,
+        where=where,
     )
 
 

@@ -57,7 +57,9 @@ def run(spec: PackageSpec, inputs: Mapping[str, Path], out: Path) -> Report:
 def _write_golden(spec: PackageSpec, limits: Mapping[str, int], out: Path) -> None:
     """Inputs and the outputs they gave here, which the runtime replays wherever the package is opened."""
     names = [tensor.name for tensor in read_graph(out / MODEL_FILE).signature.inputs]
-    sizes = Limits(vocab_size=limits["vocab_size"], type_vocab_size=limits["type_vocab_size"], max_positions=limits["sequence"])
+    sizes = Limits(
+        vocab_size=limits["vocab_size"], type_vocab_size=limits["type_vocab_size"], max_positions=limits["sequence"]
+    )
     length = min(_GOLDEN_SEQUENCE, sizes.max_positions)
     batch = random_batch(names, sizes, batch=_GOLDEN_BATCH, sequence=length, mask="right", rng=np.random.default_rng(0))
     session = open_session(
@@ -66,12 +68,17 @@ def _write_golden(spec: PackageSpec, limits: Mapping[str, int], out: Path) -> No
         settings=SessionSettings.from_mapping(spec.build.session.model_dump()),
         allow_fallback=spec.build.providers.allow_fallback,
     )
-    outputs = {value.name: array for value, array in zip(session.get_outputs(), session.run(None, batch.inputs), strict=True)}
-    arrays = {f"input.{name}": array for name, array in batch.inputs.items()}
-    np.savez(out / GOLDEN_FILE, **arrays, **{f"output.{name}": array for name, array in outputs.items()})
+    outputs = {
+        value.name: array for value, array in zip(session.get_outputs(), session.run(None, batch.inputs), strict=True)
+    }
+    arrays: dict[str, Any] = {f"input.{name}": array for name, array in batch.inputs.items()}
+    arrays |= {f"output.{name}": array for name, array in outputs.items()}
+    np.savez(out / GOLDEN_FILE, **arrays)
 
 
-def _manifest(spec: PackageSpec, facts: Mapping[str, Any], validation: Report, benchmark: Report, out: Path) -> Manifest:
+def _manifest(
+    spec: PackageSpec, facts: Mapping[str, Any], validation: Report, benchmark: Report, out: Path
+) -> Manifest:
     graph = read_graph(out / MODEL_FILE)
     source = spec.model.source
     return Manifest(
@@ -87,11 +94,16 @@ def _manifest(spec: PackageSpec, facts: Mapping[str, Any], validation: Report, b
         opsets=graph.opsets,
         ir_version=graph.ir_version,
         oldest_onnxruntime=graph.oldest_onnxruntime(),
-        source=dict(spec.origin) | ({"files": dict(source.files)} if isinstance(source, FolderFiles) else source.model_dump(mode="json")),
+        source=dict(spec.origin)
+        | ({"files": dict(source.files)} if isinstance(source, FolderFiles) else source.model_dump(mode="json")),
         build=_without_paths(spec),
         tools=_tools(),
         hierarchy=facts["hierarchy"],
-        validation={"status": validation.facts["status"], "passed": validation.passed, "checks": len(validation.checks)},
+        validation={
+            "status": validation.facts["status"],
+            "passed": validation.passed,
+            "checks": len(validation.checks),
+        },
         benchmark=dict(benchmark.facts),
         files=record_files(out),
     )

@@ -19,7 +19,9 @@ from modelbuild.tasks import TASKS, Task
 SPEC = SidecarSpec
 REPORT: str | None = "report.json"
 
-_TOKENIZERS = frozenset({"tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model", "tokenizer.model"})
+_TOKENIZERS = frozenset(
+    {"tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model", "tokenizer.model"}
+)
 # Longer than this, a tokenizer's model_max_length is transformers' "none was given" (1e30).
 _SENTINEL = 10**9
 
@@ -55,7 +57,9 @@ def _copy(source: FolderFiles, folder: Path, out: Path) -> None:
     names = [name for name in source.files if name != CONFIG_FILE and not is_weight(name)]
     if not _TOKENIZERS & set(names):
         raise ExportError(
-            "no tokenizer files", where=str(folder), hint=f"expected one of {', '.join(TOKENIZER_FILES[:1])}, vocab.txt; or sidecar=off"
+            "no tokenizer files",
+            where=str(folder),
+            hint=f"expected one of {', '.join(TOKENIZER_FILES[:1])}, vocab.txt; or sidecar=off",
         )
     for name in names:
         target = out / name
@@ -75,10 +79,14 @@ def _normalized(config: dict[str, Any], task: Task) -> dict[str, Any]:
 def _check_labels(config: dict[str, Any]) -> None:
     labels = config.get("id2label") or {str(i): f"LABEL_{i}" for i in range(int(config.get("num_labels", 2)))}
     if sorted(labels, key=int) != [str(i) for i in range(len(labels))]:
-        raise ExportError(f"id2label must have the keys 0 to {len(labels) - 1}, and has {', '.join(labels)}", where=CONFIG_FILE)
+        raise ExportError(
+            f"id2label must have the keys 0 to {len(labels) - 1}, and has {', '.join(labels)}", where=CONFIG_FILE
+        )
     inverse = {label: int(index) for index, label in labels.items()}
     if config.get("label2id", inverse) != inverse:
-        raise ExportError("label2id is not the inverse of id2label", where=CONFIG_FILE, hint="correct the model's config.json")
+        raise ExportError(
+            "label2id is not the inverse of id2label", where=CONFIG_FILE, hint="correct the model's config.json"
+        )
     config["id2label"], config["label2id"] = labels, inverse
 
 

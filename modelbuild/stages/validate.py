@@ -51,18 +51,27 @@ def run(spec: ValidateSpec, inputs: Mapping[str, Path], out: Path) -> Report:
     return Report(
         stage="validate",
         checks=tuple(checks),
-        facts={"status": spec.validation.kind, "batches": len(batches), "seed": spec.validation.seed, "torch": torch.__version__},
+        facts={
+            "status": spec.validation.kind,
+            "batches": len(batches),
+            "seed": spec.validation.seed,
+            "torch": torch.__version__,
+        },
         metrics=_metrics(checks),
     )
 
 
 def _metrics(checks: list[Check]) -> dict[str, Any]:
-    parity = {check.name: {"worst": check.worst, "limit": check.limit} for check in checks if check.name.startswith("parity.")}
+    parity = {
+        check.name: {"worst": check.worst, "limit": check.limit} for check in checks if check.name.startswith("parity.")
+    }
     return {"checks": len(checks), "failed": sum(not check.passed for check in checks)} | parity
 
 
 def _rule(validation: Validation) -> Rule:
-    return Rule(oracle_factor=validation.oracle_factor, floor=validation.floor, rtol=validation.rtol, atol=validation.atol)
+    return Rule(
+        oracle_factor=validation.oracle_factor, floor=validation.floor, rtol=validation.rtol, atol=validation.atol
+    )
 
 
 def _batches(validation: Validation, names: tuple[str, ...], limits: Limits, sidecar: Path) -> Iterator[Batch]:
@@ -99,9 +108,11 @@ def _comparisons(
         oracle = run_reference(oracle_model, batch.inputs, task.outputs)
         try:
             values = session.run(list(task.outputs), batch.inputs)
-        except Exception as error:  # ONNX Runtime's exceptions share no base class but this
+        except Exception as error:  # noqa: BLE001 - ONNX Runtime's exceptions share no other base class
             where = f"{batch.kind}: does not run: {str(error).splitlines()[0]}"
-            yield from (Comparison(output=o, error=float("inf"), limit=1.0, bad_values=0, where=where) for o in task.outputs)
+            yield from (
+                Comparison(output=o, error=float("inf"), limit=1.0, bad_values=0, where=where) for o in task.outputs
+            )
             continue
         for name, value in zip(task.outputs, values, strict=True):
             yield compare(
@@ -117,7 +128,9 @@ def _comparisons(
 
 def _signature_check(graph: GraphFacts, task: Task, names: tuple[str, ...]) -> Check:
     found = graph.signature
-    dtypes = {spec.dtype for spec in found.inputs} == {"int64"} and {spec.dtype for spec in found.outputs} == {"float32"}
+    dtypes = {spec.dtype for spec in found.inputs} == {"int64"} and {spec.dtype for spec in found.outputs} == {
+        "float32"
+    }
     right = found.input_names() == names and found.output_names() == task.outputs and dtypes
     return Check(
         name="signature",
@@ -148,7 +161,9 @@ def _axes_check(graph: GraphFacts, task: Task) -> Check:
         name="symbolic axes",
         passed=not wrong,
         compared=f"{len(graph.signature.inputs) + len(graph.signature.outputs)} shapes",
-        where=", ".join(f"{s.name} {s.shape}" for s in (*graph.signature.inputs, *graph.signature.outputs) if s.name in wrong),
+        where=", ".join(
+            f"{s.name} {s.shape}" for s in (*graph.signature.inputs, *graph.signature.outputs) if s.name in wrong
+        ),
     )
 
 
@@ -165,9 +180,17 @@ def _sidecar_checks(sidecar: Path, graph: GraphFacts, task: Task, limits: Limits
     classes = graph.signature.outputs[0].shape[-1]
     if task.labels:
         right = len(config["id2label"]) == classes
-        yield Check(name="config labels", passed=right, compared=f"{len(config['id2label'])} labels, {classes} classes in the graph")
+        yield Check(
+            name="config labels",
+            passed=right,
+            compared=f"{len(config['id2label'])} labels, {classes} classes in the graph",
+        )
     if _has_tokenizer(sidecar):
         size = tokenizer_size(sidecar)
         yield Check(
-            name="tokenizer size", passed=size <= limits.vocab_size, compared="ids with embedding rows", worst=size, limit=limits.vocab_size
+            name="tokenizer size",
+            passed=size <= limits.vocab_size,
+            compared="ids with embedding rows",
+            worst=size,
+            limit=limits.vocab_size,
         )

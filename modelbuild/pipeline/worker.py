@@ -71,10 +71,11 @@ def _reproduce(repo: Repo, folder: Path, name: str, *, force: bool = False) -> N
     try:
         repo.reproduce(targets=[name], single_item=True, force=force)
     except ReproductionError as error:
-        events = journal.read_journal(folder)[before:]
-        failed = next((event for event in reversed(events) if event.what == "failed"), None)
-        if failed:
-            raise failed.error() from error
+        last = next(iter(journal.read_journal(folder)[before:][-1:]), None)
+        if last and last.what == "failed":
+            raise last.error() from error
+        if last and last.what == "finished":
+            raise PackageError(f"DVC: {error.__cause__ or error}", where=name, hint="run it again") from error
         raise HostError(
             f"{name} was killed before it could say why",
             where=str(folder / "logs" / f"{name}.log"),

@@ -13,16 +13,16 @@ from typing import Any
 import numpy as np
 
 from modelbuild.errors import PackageError
-from modelbuild.exclusive import exclusive
 from modelbuild.graph import MODEL_FILE, read_graph
-from modelbuild.measure import WAITING_LIMIT, MeasuredProcess, Samples, interleave, open_processes
-from modelbuild.probes import count_gflop, gemm_gflops, limits_of_model, peak_memory_mib
+from modelbuild.measure.exclusive import exclusive
+from modelbuild.measure.probes import count_gflop, gemm_gflops, limits_of_model, peak_memory_mib
+from modelbuild.measure.processes import WAITING_LIMIT, MeasuredProcess, Samples, interleave, open_processes
+from modelbuild.measure.sides import OnnxruntimeSide, PytorchSide, Side
+from modelbuild.measure.statistics import RESAMPLES, Latency, Speedup, compare, rounded, summarize
 from modelbuild.report import Report
 from modelbuild.runtime.session import SessionSettings, session_options, usable_cores
 from modelbuild.samples import Ints, Limits, random_batch
-from modelbuild.sides import OnnxruntimeSide, PytorchSide, Side
 from modelbuild.spec import BenchmarkSpec
-from modelbuild.statistics import RESAMPLES, Latency, Speedup, compare, rounded, summarize
 from modelbuild.tasks import TASKS
 
 SPEC = BenchmarkSpec
@@ -55,7 +55,20 @@ def run(spec: BenchmarkSpec, inputs: Mapping[str, Path], out: Path) -> Report:
         with exclusive("benchmark", _say):
             facts = rounded(_measure(spec, inputs))
     _write_latencies(facts.get("cases", {}), out / LATENCY_FILE)
-    return Report(stage="benchmark", facts=facts)
+    return Report(stage="benchmark", facts=facts, metrics=_metrics(facts))
+
+
+def _metrics(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The figures to track: median latencies and the speedup of every case, and load times."""
+    cases = {
+        name: {
+            "onnxruntime_p50_ms": case["onnxruntime"]["p50_ms"],
+            "pytorch_p50_ms": case["pytorch"]["p50_ms"],
+            "speedup": case["speedup"]["median"],
+        }
+        for name, case in facts.get("cases", {}).items()
+    }
+    return cases | ({"load_ms": facts["load_ms"]["onnxruntime"]} if "load_ms" in facts else {})
 
 
 def _measure(spec: BenchmarkSpec, inputs: Mapping[str, Path]) -> dict[str, Any]:
@@ -117,10 +130,11 @@ def _cases(
     sequence: int,
 ) -> Iterator[Case]:
     plan = spec.benchmark
-    rng = np.random.default_rng(plan.seed)
+    # Apart, because how many orders are drawn depends on how quiet the machine is, and the inputs must not.
+    for_inputs, for_orders = np.random.default_rng(plan.seed).spawn(2)
     for size in plan.batch_sizes:
-        batch = random_batch(names, limits, batch=size, sequence=sequence, mask="right", rng=rng)
-        samples = interleave(processes, batch.inputs, plan, rng)
+        batch = random_batch(names, limits, batch=size, sequence=sequence, mask="right", rng=for_inputs)
+        samples = interleave(processes, batch.inputs, plan, for_orders)
         case = Case(
             size=size,
             inputs=batch.inputs,

@@ -13,7 +13,7 @@ from onnx import TensorProto, helper
 
 from modelbuild.errors import ExportError, PackageError
 from modelbuild.graph import MODEL_FILE
-from modelbuild.measure import Samples
+from modelbuild.measure.processes import Samples
 from modelbuild.report import read_report, write_report
 from modelbuild.spec import Benchmark, BenchmarkSpec, InitSource, Providers, Scalar, Session, StageModel
 from modelbuild.stages import benchmark

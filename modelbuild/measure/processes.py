@@ -17,11 +17,12 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 import numpy as np
 import psutil
 
+from modelbuild import measured_process
 from modelbuild.errors import HostError, ModelbuildError
-from modelbuild.probes import Block, run_block
-from modelbuild.sides import Arrays, Facts, Loaded, Side
+from modelbuild.measure.probes import Block, run_block
+from modelbuild.measure.sides import Arrays, Facts, Loaded, Side
+from modelbuild.measure.statistics import Floats
 from modelbuild.spec import Benchmark
-from modelbuild.statistics import Floats
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -106,7 +107,7 @@ def _start(fd: int) -> subprocess.Popen[bytes]:
     """A fresh interpreter with our import path and none of our modules, so that its memory is that of the side."""
     path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
     return subprocess.Popen(
-        [sys.executable, "-P", "-m", "modelbuild.measured_process", str(fd), str(os.getpid())],
+        [sys.executable, "-P", "-m", measured_process.__name__, str(fd), str(os.getpid())],
         pass_fds=(fd,),
         stdin=subprocess.DEVNULL,
         stdout=2,
@@ -144,8 +145,8 @@ def interleave(
         process.ask(run_block, inputs, plan.warmup)
     rounds: list[dict[str, Block]] = []
     while sum(_waiting(done) <= WAITING_LIMIT for done in rounds) < plan.rounds and len(rounds) < 2 * plan.rounds:
-        order = rng.permutation(list(processes))
-        rounds.append({name: processes[name].ask(run_block, inputs, plan.runs) for name in order})
+        done = {name: processes[name].ask(run_block, inputs, plan.runs) for name in rng.permutation(list(processes))}
+        rounds.append({name: done[name] for name in processes})
     return quietest(rounds, plan.rounds)
 
 

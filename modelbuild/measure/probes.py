@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
+from modelbuild.measure.sides import Arrays, Loaded
 from modelbuild.samples import Limits, limits_of
-from modelbuild.sides import Arrays, Loaded
 
 Shape = tuple[int, ...]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from modelbuild.errors import HostError
-from modelbuild.exclusive import exclusive, lock_file
+from modelbuild.measure.exclusive import exclusive, lock_file
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,4 @@
-"""The process that a side is measured in: `python -m modelbuild.measured_process FD PARENT`, started by `measure` only.
+"""The process that a side is measured in: `python -m modelbuild.measure.child FD PARENT`, started by `measure` only.
 
 It reads a side from the pipe and answers with the side's facts, then reads questions (functions of `probes`, and their
 arguments) and answers each. An error is an answer too, and the last one.
@@ -15,7 +15,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from modelbuild.errors import ModelbuildError
-from modelbuild.sides import Side
+from modelbuild.measure.sides import Side
 
 _PR_SET_PDEATHSIG = 1
 

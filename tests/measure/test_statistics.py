@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from modelbuild.statistics import compare, rounded, summarize
+from modelbuild.measure.statistics import compare, rounded, summarize
 
 ROUNDS = np.array([[2.0, 2.1], [2.2, 2.0], [1.9, 2.0], [2.1, 2.1], [2.0, 2.2], [2.3, 2.0], [2.0, 1.9]])
 

@@ -1,0 +1,1 @@
+"""Measuring two sides beside each other: processes, probes, statistics."""

@@ -1,0 +1,76 @@
+"""Whatever is killed in the middle, the next run completes, and nothing is left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+from processes import TINY, events, leftovers, run, stages_started, start, wait_for
+
+pytestmark = pytest.mark.slow
+
+
+def _pid_of_export(workspace: Path) -> int:
+    wait_for(lambda: any(event.stage == "export" for event in events(workspace)))
+    return next(event.pid for event in events(workspace) if event.stage == "export")
+
+
+def _kill_command(process: subprocess.Popen[str], stage: int) -> None:
+    process.kill()
+
+
+def _kill_worker(process: subprocess.Popen[str], stage: int) -> None:
+    psutil.Process(stage).parent().kill()  # type: ignore[union-attr]
+
+
+def _kill_stage(process: subprocess.Popen[str], stage: int) -> None:
+    os.kill(stage, signal.SIGKILL)
+
+
+def _control_c(process: subprocess.Popen[str], stage: int) -> None:
+    os.killpg(process.pid, signal.SIGINT)
+
+
+def _terminate(process: subprocess.Popen[str], stage: int) -> None:
+    process.terminate()
+
+
+@pytest.mark.parametrize(
+    ("harm", "exit_code", "exports"),
+    [
+        (_kill_command, -signal.SIGKILL, 1),
+        (_kill_worker, 7, 2),
+        (_kill_stage, 7, 2),
+        (_control_c, 130, 2),
+        (_terminate, 130, 2),
+    ],
+)
+def test_the_next_run_completes_after(
+    harm: Callable[[subprocess.Popen[str], int], None], exit_code: int, exports: int, tmp_path: Path
+) -> None:
+    process = start(*TINY, cwd=tmp_path)
+    stage = _pid_of_export(tmp_path)
+    harm(process, stage)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == exit_code, err
+    assert "Traceback" not in err
+    finished = run(*TINY, cwd=tmp_path)
+    assert finished.returncode == 0, finished.stderr
+    assert stages_started(tmp_path)["export"] == exports
+    assert leftovers(tmp_path) == []
+    wait_for(lambda: not psutil.pid_exists(stage))
+
+
+def test_a_killed_command_leaves_a_worker_that_finishes(tmp_path: Path) -> None:
+    process = start(*TINY, cwd=tmp_path)
+    _pid_of_export(tmp_path)
+    process.kill()
+    process.communicate(timeout=60)
+    finished = run(*TINY, cwd=tmp_path)
+    assert finished.returncode == 0, finished.stderr
+    assert set(stages_started(tmp_path).values()) == {1}

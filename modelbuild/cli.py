@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Sequence
 from typing import Protocol, cast
 
-from modelbuild.errors import ConfigError, HostError, Interrupted, ModelbuildError
+from modelbuild.errors import ConfigError, HostError, Interrupted, ModelbuildError, unforeseen
 from modelbuild.suggest import did_you_mean
 
 # Loaded only when asked for: a command that needs no Hydra must not pay for it.
@@ -45,14 +45,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     debug = "--debug" in words or "debug=true" in words
     try:
         return _dispatch([word for word in words if word != "--debug"])
-    except (ModelbuildError, KeyboardInterrupt) as error:
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - whatever it is becomes a line
         if debug:
             traceback.print_exc()
-        known = (
-            error if isinstance(error, ModelbuildError) else Interrupted("interrupted", hint="run it again to go on")
-        )
+        known = _known(error)
         print(*known.lines(), sep="\n", file=sys.stderr)
         return known.exit_code
+
+
+def _known(error: Exception | KeyboardInterrupt) -> ModelbuildError:
+    if isinstance(error, KeyboardInterrupt):
+        return Interrupted("interrupted", hint="run it again to go on")
+    return error if isinstance(error, ModelbuildError) else unforeseen(error)
 
 
 def _dispatch(words: list[str]) -> int:

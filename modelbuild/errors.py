@@ -118,6 +118,15 @@ class Interrupted(ModelbuildError):
     exit_code = 130
 
 
+def unforeseen(error: Exception) -> ModelbuildError:
+    """An error that nobody raised on purpose, as one of ours: the operating system's, or a bug."""
+    if isinstance(error, OSError) and error.strerror:
+        return HostError(error.strerror, where=str(error.filename or ""), hint="free or permit it and run again")
+    return ModelbuildError(
+        f"{type(error).__name__}: {error}", where="a bug in modelbuild", hint="run it with --debug to see where"
+    )
+
+
 def by_code(code: str) -> type[ModelbuildError]:
     """The error class with that short code (errors cross processes as their code and problems)."""
     return next((cls for cls in ModelbuildError.__subclasses__() if cls.code == code), ModelbuildError)

@@ -54,6 +54,8 @@ def read_graph(model: Path) -> GraphFacts:
         proto = onnx.load(model, load_external_data=False)
     except Exception as error:
         raise PackageError(f"not an ONNX file: {error}", where=str(model)) from error
+    if not proto.opset_import:  # protobuf reads an empty file as an empty model
+        raise PackageError("not an ONNX file: it names no opset", where=str(model))
     names = {node_type(node.domain, node.op_type) for node in proto.graph.node}
     counts = Counter(node_type(node.domain, node.op_type) for node in proto.graph.node)
     return GraphFacts(

@@ -91,6 +91,8 @@ def _decode(data: Any, folder: Path) -> Manifest:
                 where=str(folder),
                 hint="upgrade modelbuild",
             )
+        if data["model_file"] not in data["files"]:
+            raise ValueError(f"model_file {data['model_file']!r} is not one of its files")
         values = {key: value for key, value in data.items() if key != "format"}
         return Manifest(
             **values

@@ -44,7 +44,8 @@ class Comparison:
     @property
     def badness(self) -> float:
         """How much of the limit is used: above 1 fails, and values that are not finite are infinitely bad."""
-        return float("inf") if self.bad_values or np.isnan(self.error) else self.error / self.limit
+        used = self.error / self.limit
+        return float("inf") if self.bad_values or np.isnan(used) else used
 
 
 def compare(
@@ -59,19 +60,21 @@ def compare(
 ) -> Comparison:
     """Compare `candidate` with `reference` (fp32) and `oracle` (fp64), all `(batch, …)`, where `valid` says so.
 
-    `valid` is `(batch, sequence)` for outputs with a sequence axis; for others every row with a valid position counts.
+    `valid` is `(batch, sequence)` for outputs with a sequence axis, and `(batch,)` for others. Values that are not
+    finite equal nothing, not even each other.
     """
     if candidate.shape != reference.shape:
         shapes = f"{case}: shape {candidate.shape}, PyTorch {reference.shape}"
         return Comparison(output=output, error=float("inf"), limit=1.0, bad_values=0, where=shapes)
-    chosen = valid if reference.shape[:2] == valid.shape else valid.any(axis=1)
-    index = np.argwhere(chosen)
-    mine, torch32, torch64 = (array[chosen].astype(np.float64) for array in (candidate, reference, oracle))
+    index = np.argwhere(valid)
+    mine, torch32, torch64 = (array[valid].astype(np.float64) for array in (candidate, reference, oracle))
     bad = int(np.sum(~np.isfinite(mine) & np.isfinite(torch32)))
     absolute = rule.rtol is not None or rule.atol is not None
-    errors = np.abs(mine - (torch32 if absolute else torch64))
-    limits = _limits(torch32, torch64, rule, absolute)
-    flat = int(np.argmax(np.where(np.isnan(errors), np.inf, errors / limits)))
+    with np.errstate(invalid="ignore"):
+        errors = np.abs(mine - (torch32 if absolute else torch64))
+        limits = _limits(torch32, torch64, rule, absolute)
+        used = errors / limits
+    flat = int(np.argmax(np.where(np.isnan(used), np.inf, used)))
     at = np.unravel_index(flat, errors.shape)
     element = (*index[at[0]].tolist(), *(int(axis) for axis in at[1:]))
     return Comparison(
@@ -86,8 +89,10 @@ def compare(
 def _limits(torch32: Array, torch64: Array, rule: Rule, absolute: bool) -> Array:
     if absolute:
         return np.asarray((rule.atol or 0.0) + (rule.rtol or 0.0) * np.abs(torch32) + np.finfo(np.float64).tiny)
-    scale = max(float(np.max(np.abs(torch64))), float(np.finfo(np.float32).tiny))
-    own_error = float(np.max(np.abs(torch32 - torch64)))
+    # Where PyTorch itself overflows it says nothing of its error elsewhere.
+    finite = np.isfinite(torch32) & np.isfinite(torch64)
+    scale = max(float(np.max(np.abs(torch64), where=finite, initial=0.0)), float(np.finfo(np.float32).tiny))
+    own_error = float(np.max(np.abs(torch32 - torch64), where=finite, initial=0.0))
     return np.full(torch32.shape, rule.oracle_factor * own_error + rule.floor * scale)
 
 

@@ -102,7 +102,7 @@ def _init_config(source: InitSource) -> Any:
                 source.architecture, [name for name in dir(transformers) if "Model" in name or "For" in name]
             ),
         )
-    known = set(config_class().to_dict())
+    known = {"num_labels", *config_class().to_dict(), *config_class.attribute_map}
     for key in source.config:
         if key not in known:
             raise ExportError(

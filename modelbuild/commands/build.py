@@ -13,18 +13,21 @@ from omegaconf import DictConfig
 from modelbuild.config.compose import compose_sweep, job_of_sweep, request_of, run_hydra
 from modelbuild.config.overrides import prepare
 from modelbuild.digest import write_json
-from modelbuild.errors import ModelbuildError, SweepError
+from modelbuild.errors import ModelbuildError, SweepError, unforeseen
 from modelbuild.pipeline.driver import build
 from modelbuild.pipeline.project import Workspace
 from modelbuild.render.terminal import JobResult, print_build, print_sweep
 
 _MULTIRUN = ("-m", "--multirun")
-_NO_RUN = ("--help", "-h", "--hydra-help", "--cfg", "-c", "--info", "-i", "--version", "--shell-completion", "-sc")
+_COMPLETION = ("--shell-completion", "-sc")
+_NO_RUN = ("--help", "-h", "--hydra-help", "--cfg", "-c", "--info", "-i", "--version")
 
 
 def run(words: list[str]) -> int:
     """Build what the overrides in `words` ask for; flags are Hydra's. Returns 0, or raises what went wrong."""
     workspace = Path.cwd()
+    if any(word in _COMPLETION for word in words):
+        return _single(words, workspace)  # what follows is said to the shell, and is no override
     overrides = [word for word in words if "=" in word and not word.startswith("-")]
     flags = [word for word in words if word not in overrides]
     arguments = [*flags, *prepare(overrides, workspace)]
@@ -34,13 +37,13 @@ def run(words: list[str]) -> int:
 
 
 def _single(arguments: list[str], workspace: Path) -> int:
-    failures: list[ModelbuildError] = []
+    failures: list[Exception] = []
 
     def once(config: DictConfig) -> None:
         try:
             request = request_of(config, workspace)
             print_build(build(request.spec, Workspace(workspace), out=request.out))
-        except ModelbuildError as error:  # Hydra would print a heading of its own
+        except Exception as error:  # noqa: BLE001 - raised below; Hydra would print a heading of its own
             failures.append(error)
 
     run_hydra(arguments, once)
@@ -88,9 +91,10 @@ def _result(config: DictConfig, workspace: Path, number: int, overrides: str) ->
     try:
         request = request_of(config, workspace)
         outcome = build(request.spec, Workspace(workspace), out=request.out)
-    except ModelbuildError as error:
-        print(*error.lines(), sep="\n", file=sys.stderr, flush=True)
+    except Exception as error:  # noqa: BLE001 - the other jobs go on
+        known = error if isinstance(error, ModelbuildError) else unforeseen(error)
+        print(*known.lines(), sep="\n", file=sys.stderr, flush=True)
         return JobResult(
-            number=number, overrides=overrides, exit_code=error.exit_code, package="", error=error.lines()[0]
+            number=number, overrides=overrides, exit_code=known.exit_code, package="", error=known.lines()[0]
         )
     return JobResult(number=number, overrides=overrides, exit_code=0, package=str(outcome.package), error="")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+import yaml
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.global_hydra import GlobalHydra
@@ -25,7 +26,7 @@ from omegaconf.errors import OmegaConfBaseException
 from modelbuild.config.location import config_folders, packaged
 from modelbuild.config.overrides import TOP_KEYS, prepare
 from modelbuild.config.schema import decode
-from modelbuild.errors import ConfigError, Problem
+from modelbuild.errors import ConfigError, ModelbuildError, Problem
 from modelbuild.spec import BuildSpec
 
 CONFIG_NAME = "config"
@@ -70,11 +71,12 @@ def compose_sweep(overrides: Sequence[str], workspace: Path) -> list[Request]:
     requests, problems = [], []
     for number, job in enumerate(jobs):
         chosen = [item for item in job if not item.lstrip("+").startswith("hydra")]
+        where = f"job {number} ({','.join(job)})" if len(jobs) > 1 else ""
         try:
             requests.append(compose([item.removeprefix("++") for item in chosen], workspace))
         except ConfigError as error:
             problems += [
-                Problem(p.what, f"{p.where} in job {number} ({','.join(job)})", p.hint) for p in error.problems
+                Problem(p.what, " in ".join(part for part in (p.where, where) if part), p.hint) for p in error.problems
             ]
     if problems:
         raise ConfigError.collected(problems)
@@ -83,15 +85,17 @@ def compose_sweep(overrides: Sequence[str], workspace: Path) -> list[Request]:
 
 def request_of(config: DictConfig, workspace: Path) -> Request:
     """A composed configuration, resolved and decoded. Raises ConfigError with every problem."""
-    missing = OmegaConf.missing_keys(config)
+    with _one_error():
+        missing = OmegaConf.missing_keys(config)
+        values: Any = OmegaConf.to_container(config, resolve=True)
     if missing:
         raise ConfigError.collected(
             [Problem("required, and not given", key, f"set {key}=…") for key in sorted(missing)]
         )
-    with _one_error():
-        values: Any = OmegaConf.to_container(config, resolve=True)
     groups = {key: value for key, value in values.items() if key not in (*TOP_KEYS, "hydra", "build")}
     out = values.get("out")
+    if not isinstance(out, str | None):
+        raise ConfigError(f"a folder is wanted, got {out!r}", where="out", hint="quote it: out=\"'…'\"")
     return Request(spec=decode(groups, workspace), out=(workspace / out).resolve() if out else None)
 
 
@@ -115,11 +119,18 @@ def job_of_sweep() -> tuple[Path, int, str]:
 
 @contextmanager
 def _one_error() -> Iterator[None]:
-    """What Hydra and OmegaConf complain of, as one ConfigError of one line."""
+    """What Hydra, OmegaConf and YAML complain of, as one ConfigError of one line."""
     try:
         yield
+    except ModelbuildError:
+        raise
     except (HydraException, OmegaConfBaseException) as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         raise ConfigError(
             lines[0] if lines else type(error).__name__, where=getattr(error, "full_key", "") or ""
         ) from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"not valid YAML: {error}", where="conf") from error
+    except ValueError as error:  # a file that is not UTF-8; a number where the name of a choice belongs
+        hint = 'quote numbers in a defaults list: override /opset: "17"'
+        raise ConfigError(str(error), where="conf", hint=hint if "int" in str(error) else "") from error

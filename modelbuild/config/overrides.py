@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, Sweep
+from hydra.core.override_parser.types import Glob, Override
 from hydra.errors import HydraException
 
 from modelbuild.config.location import groups
@@ -18,7 +18,7 @@ from modelbuild.errors import ConfigError, Problem
 from modelbuild.suggest import did_you_mean
 
 TOP_KEYS = ("out", "debug")
-_BARE_INTEGER = re.compile(r"(?<=[=,])\s*(\d+)\s*(?=,|$)")
+_PLAIN_WORD = re.compile(r"[A-Za-z_][\w.-]*")
 
 
 def prepare(overrides: Sequence[str], workspace: Path) -> list[str]:
@@ -59,7 +59,7 @@ def _check(override: Override, known: set[str], choices: dict[str, list[str]]) -
     if key in choices:
         return [
             Problem(f"there is no {key}={choice}", "overrides", did_you_mean(choice, choices[key]))
-            for choice in _chosen(override)
+            for choice in _chosen(override, choices[key]) or [override.get_value_string()]
             if choice not in choices[key]
         ]
     if key in TOP_KEYS or key in known or _is_free(key, known):
@@ -74,20 +74,25 @@ def _is_free(key: str, known: set[str]) -> bool:
     return any(".".join([*parts[:cut], FREE]) in known for cut in range(1, len(parts)))
 
 
-def _chosen(override: Override) -> list[str]:
+def _chosen(override: Override, known: list[str]) -> list[str]:
+    """The choices that an override of a group names; each of them, where it is a sweep."""
     value = override._value  # noqa: SLF001 - value() refuses a sweep
-    items = (
-        value.list
-        if isinstance(value, Sweep) and hasattr(value, "list")
-        else value
-        if isinstance(value, list)
-        else [value]
-    )
+    if isinstance(value, Glob):
+        return value.filter(known)
+    if override.is_interval_sweep():
+        return [override.get_value_string()]
+    items = override.sweep_iterator() if override.is_sweep_override() else value if isinstance(value, list) else [value]
     return ["null" if item is None else str(getattr(item, "text", item)) for item in items]
 
 
 def _rewritten(text: str, override: Override, choices: dict[str, list[str]]) -> str:
-    if override.key_or_group in choices:
-        return _BARE_INTEGER.sub(r"'\1'", text)
-    settable = "." in override.key_or_group and not override.key_or_group.startswith("hydra")
+    key = override.key_or_group
+    if key in choices and not override.is_delete() and not isinstance(override._value, list):  # noqa: SLF001
+        return f"{override.get_key_element()}={','.join(map(_quoted, _chosen(override, choices[key])))}"
+    settable = "." in key and not key.startswith("hydra")
     return f"++{text}" if settable and text[0] not in "+~" else text
+
+
+def _quoted(choice: str) -> str:
+    """A choice as Hydra takes it for a string: it refuses a number, whatever the name of the file is."""
+    return choice if _PLAIN_WORD.fullmatch(choice) else "'{}'".format(choice.replace("'", "\\'"))

@@ -47,9 +47,11 @@ def decode(values: Mapping[str, Any], base: Path) -> BuildSpec:
     try:
         spec = BuildSpec.model_validate_json(json.dumps(values), strict=True)
     except ValidationError as error:
-        raise ConfigError.collected(
-            [problem for item in error.errors() for problem in _problems(item, values)]
-        ) from error
+        items = error.errors()
+        # A sequence whose items are refused is also "too short": that is the same problem twice.
+        inside = {item["loc"][:-1] for item in items}
+        counted = [item for item in items if not (item["type"] == "too_short" and item["loc"] in inside)]
+        raise ConfigError.collected([problem for item in counted for problem in _problems(item, values)]) from error
     source = spec.model.source
     if isinstance(source, PathSource):
         absolute = source.model_copy(update={"path": str((base / source.path).resolve())})
@@ -63,9 +65,7 @@ def _problems(item: Any, values: Mapping[str, Any]) -> list[Problem]:
     dotted = ".".join(map(str, path))
     match item["type"]:
         case "extra_forbidden":
-            parent = ".".join(map(str, path[:-1]))
-            siblings = [key for key in known_keys() if key.rpartition(".")[0] == parent and key != dotted]
-            return [Problem("unknown key", dotted, did_you_mean(dotted, siblings))]
+            return [Problem("unknown key", dotted, did_you_mean(str(path[-1]), _siblings(item["loc"])))]
         case "missing":
             return [Problem("required, and not given", dotted, f"set {dotted}=…")]
         case "literal_error" | "union_tag_invalid":
@@ -83,9 +83,23 @@ def _problems(item: Any, values: Mapping[str, Any]) -> list[Problem]:
             ]
         case "value_error":
             return [Problem(line, dotted) for line in str(item["ctx"]["error"]).splitlines()]
-        case _:
+        case kind:
             message = item["msg"][0].lower() + item["msg"][1:]
-            return [Problem(f"{message}, got {json.dumps(item['input'], default=str)[:80]}", dotted)]
+            scalar = kind == "string_type" and not isinstance(item["input"], dict | list)
+            hint = f"quote it: {dotted}=\"'…'\" on the command line, '…' in YAML" if scalar else ""
+            return [Problem(f"{message}, got {json.dumps(item['input'], default=str)[:80]}", dotted, hint)]
+
+
+def _siblings(path: tuple[int | str, ...]) -> list[str]:
+    """The keys that exist where the last one of `path` was given; in a tagged union, those of the variant it names."""
+    models: list[type[BaseModel]] = [BuildSpec]
+    for part in path[:-1]:
+        if len(models) > 1:
+            models = [model for model in models if part in typing.get_args(model.model_fields["kind"].annotation)]
+        else:
+            members = _members(models[0].model_fields[str(part)].annotation)
+            models = [kind for kind in members if isinstance(kind, type) and issubclass(kind, BaseModel)]
+    return [name for model in models for name in model.model_fields]
 
 
 def _without_tags(path: tuple[int | str, ...], values: Any) -> list[int | str]:

@@ -17,7 +17,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 import numpy as np
 import psutil
 
-from modelbuild import measured_process
+from modelbuild.measure import child
 from modelbuild.errors import HostError, ModelbuildError
 from modelbuild.measure.probes import Block, run_block
 from modelbuild.measure.sides import Arrays, Facts, Loaded, Side
@@ -107,7 +107,7 @@ def _start(fd: int) -> subprocess.Popen[bytes]:
     """A fresh interpreter with our import path and none of our modules, so that its memory is that of the side."""
     path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
     return subprocess.Popen(
-        [sys.executable, "-P", "-m", measured_process.__name__, str(fd), str(os.getpid())],
+        [sys.executable, "-P", "-m", child.__name__, str(fd), str(os.getpid())],
         pass_fds=(fd,),
         stdin=subprocess.DEVNULL,
         stdout=2,

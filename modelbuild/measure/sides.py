@@ -1,6 +1,6 @@
 """The two sides of a benchmark: PyTorch's eager mode, and ONNX Runtime.
 
-Each side runs in a process of its own (`measured_process`), so everything heavy is imported inside functions: if the
+Each side runs in a process of its own (`child`), so everything heavy is imported inside functions: if the
 process of ONNX Runtime carried torch, or that of PyTorch ONNX Runtime, their memory would mean nothing.
 """
 

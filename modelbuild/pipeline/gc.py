@@ -13,7 +13,7 @@ from dvc.repo import Repo
 from modelbuild.errors import HostError
 from modelbuild.pipeline.locks import is_held
 from modelbuild.pipeline.project import Workspace
-from modelbuild.pipeline.state import cached_objects, read_yaml
+from modelbuild.pipeline.state import cached_objects, open_project, read_yaml
 
 _DAY_S = 86400
 
@@ -41,7 +41,7 @@ def collect(workspace: Workspace, *, older_than_days: float | None, dry: bool) -
         for path in stale:
             shutil.rmtree(path)
     kept = [path for path in _adhoc_builds(workspace) if path not in stale]
-    repo = Repo(str(workspace.root))
+    repo = open_project(workspace.root)
     before = _objects(repo)
     if dry:
         used = _used(repo, kept)
@@ -80,7 +80,7 @@ def _objects(repo: Repo) -> dict[str, int]:
 
 def _used(repo: Repo, kept: list[Path]) -> set[str]:
     used: set[str] = set()
-    for project in [repo, *(Repo(str(path)) for path in kept)]:
+    for project in [repo, *(open_project(path) for path in kept)]:
         for objects in project.used_objs(force=True).values():
             used |= {repo.cache.local.oid_to_path(item.value) for item in objects}
     return used

@@ -9,6 +9,7 @@ it.
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -39,7 +40,8 @@ class StageState:
 
 
 def open_project(folder: Path) -> Repo:
-    """The DVC project in the build folder `folder`."""
+    """The DVC project in `folder`. What DVC says of its own accord is left out: we say what happens."""
+    logging.getLogger("dvc").setLevel(logging.WARNING)
     return Repo(str(folder))
 
 

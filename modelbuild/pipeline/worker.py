@@ -8,7 +8,6 @@ the others wait and then restore it.
 from __future__ import annotations
 
 import hashlib
-import logging
 import os
 import sys
 from collections.abc import Callable
@@ -34,7 +33,6 @@ def bring_up_to_date(folder: Path, locks: Path) -> None:
     )
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     os.chdir(folder)  # DVC takes the names of targets from here
-    logging.getLogger("dvc").setLevel(logging.WARNING)
     for name in STAGES:
         state = _state_of(open_project(folder), name)
         if state.status == "current":

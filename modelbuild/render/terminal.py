@@ -55,8 +55,8 @@ def print_build(outcome: Outcome) -> None:
 
 
 def _console() -> Console:
-    """As wide as the terminal; where there is none, wide enough that nothing is folded."""
-    return Console(width=None if sys.stdout.isatty() else _WIDE)
+    """As wide as the terminal; where there is none, wide enough that nothing is folded. Brackets are no markup."""
+    return Console(width=None if sys.stdout.isatty() else _WIDE, markup=False)
 
 
 def _table(*header: str) -> Table:

@@ -46,7 +46,7 @@ def _as_array(spec: TensorSpec, value: Any) -> npt.NDArray[Any]:
     if array.ndim != len(spec.shape):
         axes = ", ".join(map(str, spec.shape))
         raise InputError(f"{spec.name} must have {len(spec.shape)} axes ({axes}), got {array.ndim}")
-    return np.ascontiguousarray(array)
+    return np.asarray(array, order="C")
 
 
 def _check_axes(signature: Signature, limits: Mapping[str, int], arrays: Arrays) -> None:

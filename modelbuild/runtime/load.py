@@ -89,16 +89,33 @@ def _version(text: str) -> tuple[int, ...]:
 
 def _replay_golden(model: Model, folder: Path) -> None:
     """Run the inputs that the package carries, and compare with the outputs of the machine that built it."""
-    with np.load(folder / GOLDEN_FILE, allow_pickle=False) as golden:
-        arrays = {name: golden[name] for name in golden.files}
-    outputs = model.run({name.removeprefix("input."): a for name, a in arrays.items() if name.startswith("input.")})
-    for name, output in outputs.items():
-        expected = arrays[f"output.{name}"]
-        worst = float(np.max(np.abs(output - expected), initial=0.0))
-        limit = _GOLDEN_TOLERANCE * max(1.0, float(np.max(np.abs(expected), initial=0.0)))
-        if not worst <= limit:
+    try:
+        with np.load(folder / GOLDEN_FILE, allow_pickle=False) as golden:
+            arrays = {name: golden[name] for name in golden.files}
+        outputs = model.run({name.removeprefix("input."): a for name, a in arrays.items() if name.startswith("input.")})
+        pairs = [(name, output, arrays[f"output.{name}"]) for name, output in outputs.items()]
+    except Exception as error:
+        raise PackageError(
+            f"self-check failed: {GOLDEN_FILE} does not fit the model: {error}",
+            where=str(folder),
+            hint="build the package again",
+        ) from error
+    for name, output, expected in pairs:
+        worst, limit = _difference(output, expected)
+        if not worst <= limit < np.inf:
             raise PackageError(
                 f"self-check failed: {name} differs by {worst:.3g} from what was built (limit {limit:.3g})",
                 where=str(folder),
                 hint="this machine computes something else; rebuild the package for it",
             )
+
+
+def _difference(output: npt.NDArray[Any], expected: npt.NDArray[Any]) -> tuple[float, float]:
+    """The largest difference and its limit. An output of another shape, or with values that are not finite, is beyond
+    every limit.
+    """
+    limit = _GOLDEN_TOLERANCE * max(1.0, float(np.max(np.abs(expected), initial=0.0)))
+    if output.shape != expected.shape:
+        return float("inf"), limit
+    with np.errstate(invalid="ignore"):
+        return float(np.max(np.abs(output.astype(np.float64) - expected), initial=0.0)), limit

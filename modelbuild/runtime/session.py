@@ -13,6 +13,7 @@ import onnxruntime as ort
 
 from modelbuild.errors import HostError, PackageError
 from modelbuild.providers import CPU, PROVIDERS, ort_name
+from modelbuild.suggest import did_you_mean
 
 _LEVELS = {
     "none": ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
@@ -99,6 +100,15 @@ def require_available(names: Sequence[str]) -> None:
             )
 
 
+def _require_known(names: Sequence[str]) -> None:
+    known = {*PROVIDERS, *ort.get_all_providers(), *ort.get_available_providers()}
+    if not names:
+        raise HostError("no provider is given", hint="choose providers=cpu")
+    for name in names:
+        if name not in known:
+            raise HostError(f"there is no provider '{name}'", hint=did_you_mean(name, known))
+
+
 def open_session(
     model: Path,
     *,
@@ -108,11 +118,13 @@ def open_session(
 ) -> ort.InferenceSession:
     """A session on `model` that runs on the first of `providers`, or an error: never another provider in silence.
 
-    Raises HostError when a provider is not available or ONNX Runtime opened the session without the first one (unless
-    `allow_fallback`), and PackageError when the file cannot be loaded.
+    Raises HostError when a provider does not exist, or is not available or ONNX Runtime opened the session without the
+    first one (unless `allow_fallback`), and PackageError when the file cannot be loaded.
     """
+    names = [name for name, _ in providers]
+    _require_known(names)
     if not allow_fallback:
-        require_available([name for name, _ in providers])
+        require_available(names)
     asked = [(ort_name(name), _as_strings(options)) for name, options in providers]
     usable = [choice for choice in asked if choice[0] in ort.get_available_providers()] or [(CPU, {})]
     try:

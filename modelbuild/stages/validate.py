@@ -121,7 +121,7 @@ def _comparisons(
                 candidate=value,
                 reference=reference[name],
                 oracle=oracle[name],
-                valid=batch.valid,
+                valid=batch.valid if name in task.per_token else np.asarray(batch.valid.any(axis=1)),
                 rule=rule,
             )
 

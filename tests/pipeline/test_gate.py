@@ -62,5 +62,5 @@ def test_unvalidated_packages_say_so(built: Path) -> None:
     assert "NOT VERIFIED" in finished.stdout
     package = Path(finished.stdout.splitlines()[-1])
     assert json.loads((package / "manifest.json").read_text(encoding="utf-8"))["verified"] is False
-    assert "not verified" in (package / "README.md").read_text(encoding="utf-8").lower()
+    assert "unverified" in (package / "README.md").read_text(encoding="utf-8").lower()
     assert "unverified" in (package / "report.html").read_text(encoding="utf-8").lower()

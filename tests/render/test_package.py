@@ -1,4 +1,4 @@
-"""The report and the README of a package: what they say, and that nothing in a model's names or texts becomes markup."""
+"""What reports and cards of packages say, and what hostile names cannot do to them."""
 
 from __future__ import annotations
 

@@ -1,0 +1,208 @@
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from modelbuild.config.schema import decode, known_keys
+from modelbuild.errors import ConfigError
+from modelbuild.spec import BuildSpec, PathSource
+
+VALUES: dict[str, Any] = {
+    "model": {"name": "tiny", "source": {"kind": "init", "architecture": "BertModel", "config": {"hidden_size": 8}}},
+    "task": {"name": "auto"},
+    "opset": {"version": 18},
+    "exporter": {"kind": "dynamo"},
+    "sidecar": {"kind": "auto"},
+    "optimization": {"kind": "none"},
+    "precision": {"kind": "fp32"},
+    "providers": {"order": ["cpu"]},
+    "session": {},
+    "validation": {"kind": "quick"},
+    "benchmark": {"kind": "quick"},
+}
+HUB = {"kind": "hub", "repository": "org/bert", "revision": "0" * 40}
+ABSENT = object()
+
+
+def changed(changes: dict[str, Any]) -> dict[str, Any]:
+    """The values with some dotted keys set, or taken out."""
+    values = copy.deepcopy(VALUES)
+    for key, value in changes.items():
+        *parents, last = key.split(".")
+        place = values
+        for parent in parents:
+            place = place.setdefault(parent, {})
+        if value is ABSENT:
+            del place[last]
+        else:
+            place[last] = value
+    return values
+
+
+def refused(changes: dict[str, Any]) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        decode(changed(changes), Path("/base"))
+    return [str(problem) for problem in caught.value.problems]
+
+
+def test_a_configuration_becomes_a_frozen_build() -> None:
+    spec = decode(VALUES, Path("/base"))
+    assert (spec.model.name, spec.opset.version, spec.providers.order) == ("tiny", 18, ("cpu",))
+    with pytest.raises(ValueError, match="frozen"):
+        spec.opset.version = 17
+
+
+def test_every_dotted_key_of_a_build_is_known_and_free_keys_are_marked() -> None:
+    known = set(known_keys())
+    assert set(BuildSpec.model_fields) <= known
+    assert {"model.source.revision", "model.source.config.*", "providers.cuda.use_tf32", "validation.rtol"} <= known
+    assert "model.source.config" in known
+    assert not any(key.startswith("host") for key in known)
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"opest": {"version": 17}}, "unknown key: opest: did you mean 'opset'?"),
+        ({"model.nmae": "x"}, "unknown key: model.nmae: did you mean 'name'?"),
+        ({"session.intra_op_num_thread": 1}, "unknown key: session.intra_op_num_thread: did you mean"),
+        ({"providers.cuda": {"use_tf": True}}, "unknown key: providers.cuda.use_tf: did you mean 'use_tf32'?"),
+        ({"model.source": HUB | {"seed": 1}}, "unknown key: model.source.seed: choose one of digests, kind, repo"),
+        ({"model.source": {"kind": "path", "path": "a", "pth": "b"}}, "unknown key: model.source.pth: did you mean"),
+    ],
+)
+def test_an_unknown_key_is_refused_with_one_that_exists_there(changes: dict[str, Any], line: str) -> None:
+    assert [problem[: len(line)] for problem in refused(changes)] == [line]
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"session.intra_op_num_threads": "two"}, 'valid integer, got "two": session.intra_op_num_threads'),
+        ({"session.intra_op_num_threads": 1.5}, "valid integer, got 1.5: session.intra_op_num_threads"),
+        ({"session.allow_spinning": 1}, "valid boolean, got 1: session.allow_spinning"),
+        ({"session": None}, "an object, got null: session"),
+        ({"model": ["a"]}, 'an object, got ["a"]: model'),
+        ({"providers.order": "cpu"}, 'valid array, got "cpu": providers.order'),
+    ],
+)
+def test_a_wrong_type_is_refused_and_never_converted(changes: dict[str, Any], line: str) -> None:
+    assert refused(changes) == [f"input should be {'' if line.startswith('an ') else 'a '}{line}"]
+
+
+def test_a_list_where_one_value_belongs_is_one_line() -> None:
+    found = refused({"model.source.config.hidden_size": [8]})
+    assert found == ["a number, a text, true, false or null is wanted: model.source.config.hidden_size"]
+
+
+def test_a_number_where_text_belongs_is_refused_with_how_to_quote_it() -> None:
+    line = refused({"model.source": HUB | {"revision": 42798}})[0]
+    assert line.startswith("input should be a valid string, got 42798: model.source.revision: quote it: ")
+    assert "model.source.revision=\"'…'\"" in line
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"opset.version": 19}, "'19' is not possible: opset.version: choose one of 17, 18, 20 or 21"),
+        ({"optimization.kind": "extendd"}, "'extendd' is not possible: optimization.kind: did you mean 'extended'?"),
+        ({"task.name": "fill-maks"}, "'fill-maks' is not possible: task.name: did you mean 'fill-mask'?"),
+        ({"model.source": {"kind": "pth"}}, "'pth' is not possible: model.source: did you mean 'path'?"),
+        ({"providers.order": ["CudaExecutionProvider"]}, "'CudaExecutionProvider' is not possible: providers.order.0:"),
+    ],
+)
+def test_a_value_that_is_no_choice_is_one_line_with_a_suggestion(changes: dict[str, Any], line: str) -> None:
+    assert [problem[: len(line)] for problem in refused(changes)] == [line]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"validation.atol": -1},
+        {"validation.atol": 1e9},
+        {"validation.floor": 0.0},
+        {"benchmark.rounds": 0},
+        {"benchmark.batch_sizes": []},
+        {"benchmark.batch_sizes": [0]},
+        {"session.intra_op_num_threads": -1},
+        {"providers.order": []},
+        {"providers.order": ["cpu", "cpu"]},
+        {"model.name": "../../etc"},
+        {"model.name": "n" * 65},
+        {"model.source": HUB | {"revision": "main"}},
+        {"model.source": HUB | {"repository": "../up"}},
+        {"model.source": HUB | {"digests": {"model.safetensors": "abc"}}},
+        {"model.source": {"kind": "path", "path": ""}},
+        {"model.source.seed": -1},
+    ],
+    ids=str,
+)
+def test_a_value_out_of_range_is_refused_with_its_key(changes: dict[str, Any]) -> None:
+    key = next(iter(changes))
+    assert [key.rpartition(".")[0] in problem for problem in refused(changes)] == [True]
+
+
+@pytest.mark.parametrize("missing", ["model", "opset.version", "model.source.architecture"])
+def test_what_is_required_and_not_given_says_how_to_set_it(missing: str) -> None:
+    assert refused({missing: ABSENT}) == [f"required, and not given: {missing}: set {missing}=…"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"exporter.kind": "optimum", "opset.version": 21}, "opset=21 with exporter=optimum: at most 20"),
+        (
+            {"providers.order": ["cuda"], "session.execution_mode": "parallel"},
+            "session.execution_mode=parallel with providers=cuda",
+        ),
+        ({"providers.order": ["cpu", "cuda"]}, "providers.order has cpu before another provider"),
+        ({"validation": {"kind": "off", "seed": 3}}, "validation=off with other validation keys"),
+        ({"session.inter_op_num_threads": 2}, "inter_op_num_threads has an effect only with execution_mode=parallel"),
+    ],
+)
+def test_a_combination_that_cannot_be_is_refused(changes: dict[str, Any], words: str) -> None:
+    assert [words in problem for problem in refused(changes)] == [True]
+
+
+def test_combinations_that_cannot_be_are_all_shown() -> None:
+    assert (
+        len(refused({"exporter.kind": "optimum", "opset.version": 21, "validation": {"kind": "off", "seed": 3}})) == 2
+    )
+
+
+@pytest.mark.parametrize(
+    ("key", "words"),
+    [
+        ("memory.pattern_optimization.enabled", "it never existed; use session.enable_mem_pattern"),
+        ("session.intra_op_num_threads", "use the key session.intra_op_num_threads of modelbuild"),
+        ("session.set_denormal_as_zer", "did you mean 'session.set_denormal_as_zero'?"),
+    ],
+)
+def test_a_session_config_key_that_onnxruntime_has_not_is_refused(key: str, words: str) -> None:
+    (problem,) = refused({"session": {"config_entries": {key: "1"}}})
+    assert f"ONNX Runtime has no session config key '{key}'" in problem
+    assert words in problem
+
+
+def test_all_problems_are_collected_in_one_error() -> None:
+    wrong = {
+        "opset.version": 19,
+        "sesion": {},
+        "session.allow_spinning": "yes",
+        "model.source.seed": -1,
+        "task": ABSENT,
+    }
+    keys = ("opset.version", "sesion", "session.allow_spinning", "model.source.seed", "task")
+    found = refused(wrong)
+    assert len(found) == len(keys)
+    assert all(any(f": {key}" in line for line in found) for key in keys)
+
+
+def test_a_relative_path_is_taken_from_the_base_and_an_absolute_one_stays() -> None:
+    for given, absolute in (("models/../m", "/base/m"), ("/models/m", "/models/m")):
+        source = decode(changed({"model.source": {"kind": "path", "path": given}}), Path("/base")).model.source
+        assert isinstance(source, PathSource)
+        assert source.path == absolute

@@ -1,0 +1,209 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+
+from modelbuild.errors import HostError, PackageError
+from modelbuild.runtime import session
+from modelbuild.runtime.session import (
+    ProviderChoice,
+    SessionSettings,
+    open_session,
+    require_available,
+    session_options,
+    usable_cores,
+)
+from modelbuild.spec import Session
+
+CPU, CUDA, TENSORRT = ("CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider")
+ONE_THREAD = SessionSettings(intra_op_num_threads=1)
+
+
+@pytest.fixture
+def quota(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the cgroup's quota is read from; 8 cores by affinity."""
+    monkeypatch.setattr(session, "_CGROUP_QUOTA", tmp_path / "cpu.max")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)))
+    return tmp_path / "cpu.max"
+
+
+@pytest.fixture
+def one_core() -> Iterator[None]:
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(before)})
+    yield
+    os.sched_setaffinity(0, before)
+
+
+@pytest.fixture
+def cpu_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ort, "get_available_providers", [CPU].copy)
+
+
+@pytest.mark.parametrize(
+    ("text", "cores"),
+    [
+        ("max 100000\n", 8),
+        ("200000 100000\n", 2),
+        ("150000 100000\n", 2),
+        ("10000 100000\n", 1),
+        ("1600000 100000\n", 8),
+        ("", 8),
+        ("nonsense", 8),
+    ],
+)
+def test_usable_cores_are_no_more_than_the_quota_allows(text: str, cores: int, quota: Path) -> None:
+    quota.write_text(text)
+    assert usable_cores() == cores
+
+
+def test_usable_cores_without_a_quota_are_those_of_the_affinity(quota: Path) -> None:
+    assert usable_cores() == 8
+
+
+@pytest.mark.usefixtures("one_core")
+def test_a_process_that_is_bound_to_one_core_uses_one_thread() -> None:
+    assert usable_cores() == 1
+    assert session_options(SessionSettings()).intra_op_num_threads == 1
+
+
+@pytest.mark.parametrize(
+    ("values", "intra", "inter"),
+    [
+        ({}, 6, 1),
+        ({"inter_op_num_threads": 0}, 6, 1),
+        ({"intra_op_num_threads": 3}, 3, 1),
+        ({"execution_mode": "parallel"}, 3, 1),
+        ({"execution_mode": "parallel", "inter_op_num_threads": 0}, 3, 6),
+        ({"execution_mode": "parallel", "inter_op_num_threads": 2, "intra_op_num_threads": 5}, 5, 2),
+    ],
+)
+def test_threads_that_are_not_given_follow_the_usable_cores(
+    values: dict[str, Any], intra: int, inter: int, quota: Path
+) -> None:
+    quota.write_text("600000 100000")
+    options = session_options(SessionSettings.from_mapping(values))
+    assert (options.intra_op_num_threads, options.inter_op_num_threads) == (intra, inter)
+
+
+def test_parallel_on_one_core_still_has_a_thread(quota: Path) -> None:
+    quota.write_text("100000 100000")
+    assert session_options(SessionSettings(execution_mode="parallel")).intra_op_num_threads == 1
+
+
+def test_settings_reach_onnxruntime() -> None:
+    options = session_options(SessionSettings())
+    assert options.execution_mode == ort.ExecutionMode.ORT_SEQUENTIAL
+    assert options.graph_optimization_level == ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+    assert (options.enable_mem_pattern, options.enable_cpu_mem_arena) == (True, True)
+    assert options.get_session_config_entry("session.intra_op.allow_spinning") == "1"
+    changed = session_options(
+        SessionSettings(
+            execution_mode="parallel",
+            graph_optimization_level="none",
+            enable_mem_pattern=False,
+            enable_cpu_mem_arena=False,
+            allow_spinning=False,
+            config_entries={"session.set_denormal_as_zero": "1"},
+        )
+    )
+    assert changed.execution_mode == ort.ExecutionMode.ORT_PARALLEL
+    assert changed.graph_optimization_level == ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    assert (changed.enable_mem_pattern, changed.enable_cpu_mem_arena) == (False, False)
+    assert changed.get_session_config_entry("session.intra_op.allow_spinning") == "0"
+    assert changed.get_session_config_entry("session.inter_op.allow_spinning") == "0"
+    assert changed.get_session_config_entry("session.set_denormal_as_zero") == "1"
+
+
+@pytest.mark.parametrize(("level", "value"), [("basic", "ORT_ENABLE_BASIC"), ("extended", "ORT_ENABLE_EXTENDED")])
+def test_levels_are_those_of_onnxruntime(level: str, value: str) -> None:
+    options = session_options(SessionSettings(graph_optimization_level=level))
+    assert options.graph_optimization_level.name == value
+
+
+def test_settings_are_the_session_group_with_the_same_defaults() -> None:
+    assert [item.name for item in fields(SessionSettings)] == list(Session.model_fields)
+    assert SessionSettings.from_mapping(Session().model_dump(mode="json")) == SessionSettings()
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"threads": 1, "arena": 2}, "unknown session settings arena, threads"),
+        ({"graph_optimization_level": "99"}, "no such level or mode: 99"),
+        ({"execution_mode": "fast"}, "no such level or mode: all, fast"),
+    ],
+)
+def test_settings_that_do_not_exist_are_refused(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(PackageError, match=message):
+        SessionSettings.from_mapping(values)
+
+
+def test_an_open_session_runs(model_file: Path, embeddings: np.ndarray) -> None:
+    opened = open_session(model_file, providers=[("cpu", {})], settings=ONE_THREAD)
+    (states,) = opened.run(None, {"input_ids": np.array([[3]]), "attention_mask": np.array([[1]])})
+    assert np.array_equal(states, embeddings[[[3]]])
+    assert opened.get_providers() == [CPU]
+
+
+@pytest.mark.usefixtures("cpu_only")
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (("cuda", "cpu"), f"{CUDA} is not available: .* has {CPU}: it needs .*onnxruntime-gpu"),
+        (("cpu", "tensorrt"), f"{TENSORRT} is not available: .*TensorRT; or choose providers=cpu"),
+        (("OpenVINOExecutionProvider",), "OpenVINOExecutionProvider is not available: .*another build"),
+    ],
+)
+def test_a_provider_that_is_not_there_is_a_host_error(names: tuple[str, ...], message: str, model_file: Path) -> None:
+    with pytest.raises(HostError, match=message):
+        open_session(model_file, providers=[(name, {}) for name in names], settings=ONE_THREAD)
+    with pytest.raises(HostError, match=message):
+        require_available(names)
+
+
+@pytest.mark.skipif(CUDA in ort.get_available_providers(), reason="CUDA may load here")
+@pytest.mark.filterwarnings("ignore:Specified provider:UserWarning")
+def test_a_fallback_that_was_not_asked_for_is_a_host_error(model_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ort, "get_available_providers", [CUDA, CPU].copy)
+    choices = [("cuda", {"use_tf32": False}), ("cpu", {})]
+    with pytest.raises(HostError, match=rf"{CUDA} was asked for and ONNX Runtime opened {CPU} instead: model\.onnx"):
+        open_session(model_file, providers=choices, settings=ONE_THREAD)
+    opened = open_session(model_file, providers=choices, settings=ONE_THREAD, allow_fallback=True)
+    assert opened.get_providers() == [CPU]
+
+
+@pytest.mark.usefixtures("cpu_only")
+@pytest.mark.parametrize("names", [("cuda", "cpu"), ("tensorrt", "cuda")])
+def test_a_fallback_that_was_asked_for_opens_on_what_is_there(names: tuple[str, ...], model_file: Path) -> None:
+    choices: list[ProviderChoice] = [(name, {}) for name in names]
+    opened = open_session(model_file, providers=choices, settings=ONE_THREAD, allow_fallback=True)
+    assert opened.get_providers() == [CPU]
+
+
+@pytest.mark.parametrize("allow_fallback", [True, False])
+@pytest.mark.parametrize(
+    ("names", "message"), [(("cdua", "cpu"), "no provider 'cdua': did you mean 'cuda'"), ((), "no provider is")]
+)
+def test_a_provider_that_does_not_exist_is_never_replaced(
+    names: tuple[str, ...], message: str, allow_fallback: bool, model_file: Path
+) -> None:
+    choices: list[ProviderChoice] = [(name, {}) for name in names]
+    with pytest.raises(HostError, match=message):
+        open_session(model_file, providers=choices, settings=ONE_THREAD, allow_fallback=allow_fallback)
+
+
+@pytest.mark.parametrize("content", [b"", b"not a model", None])
+def test_a_file_that_onnxruntime_cannot_open_is_a_package_error(content: bytes | None, tmp_path: Path) -> None:
+    if content is not None:
+        (tmp_path / "bad.onnx").write_bytes(content)
+    with pytest.raises(PackageError, match=r"ONNX Runtime cannot open the model: .*bad\.onnx") as caught:
+        open_session(tmp_path / "bad.onnx", providers=[("cpu", {})], settings=ONE_THREAD)
+    assert len(caught.value.lines()) == 1

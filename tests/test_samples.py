@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from modelbuild.samples import Batch, Ints, Limits, attention_mask, limits_of, random_batch, random_batches
+from modelbuild.tasks import TEXT_INPUTS
+
+LIMITS = Limits(vocab_size=11, type_vocab_size=2, max_positions=8)
+SHAPES = [(1, 2), (2, 2), (3, 7), (7, 8)]
+
+
+def batches(seed: int = 0, sequences: tuple[int, ...] = (1, 2, 7)) -> list[Batch]:
+    kinds = ("ones", "right", "left")
+    return list(
+        random_batches(TEXT_INPUTS, LIMITS, batches=(1, 3), sequences=sequences, masks=kinds, seed=seed),
+    )
+
+
+def equal(first: list[Batch], second: list[Batch]) -> bool:
+    return all(
+        a.kind == b.kind and all(np.array_equal(a.inputs[name], b.inputs[name]) for name in TEXT_INPUTS)
+        for a, b in zip(first, second, strict=True)
+    )
+
+
+def masks(kind: str, shape: tuple[int, int]) -> list[Ints]:
+    rng = np.random.default_rng(0)
+    return [attention_mask(shape, kind, rng) for _ in range(50)]
+
+
+def test_batches_are_the_same_for_the_same_seed_and_others_for_another() -> None:
+    assert equal(batches(seed=3), batches(seed=3))
+    assert not equal(batches(seed=3), batches(seed=4))
+
+
+def test_there_is_a_batch_for_every_combination_and_one_token_is_not_padded() -> None:
+    assert [batch.kind for batch in batches()] == [
+        *("ones 1x1", "ones 1x2", "right 1x2", "left 1x2", "ones 1x7", "right 1x7", "left 1x7"),
+        *("ones 3x1", "ones 3x2", "right 3x2", "left 3x2", "ones 3x7", "right 3x7", "left 3x7"),
+    ]
+
+
+def test_a_kind_is_what_the_batch_is() -> None:
+    for batch in batches():
+        mask, size = batch.kind.split()
+        for array in batch.inputs.values():
+            assert "x".join(map(str, array.shape)) == size
+            assert array.dtype == np.int64
+        assert batch.valid.all() == (mask == "ones")
+
+
+def test_lengths_are_at_most_the_maximum_and_come_once() -> None:
+    kinds = [batch.kind for batch in batches(sequences=(2, 8, 9, 500)) if batch.kind.startswith("ones 1x")]
+    assert kinds == ["ones 1x2", "ones 1x8"]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_right_padded_mask_has_its_padding_at_the_end_of_rows(shape: tuple[int, int]) -> None:
+    for mask in masks("right", shape):
+        assert (np.diff(mask, axis=1) <= 0).all()
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_left_padded_mask_has_its_padding_at_the_start_of_rows(shape: tuple[int, int]) -> None:
+    for mask in masks("left", shape):
+        assert (np.diff(mask, axis=1) >= 0).all()
+
+
+@pytest.mark.parametrize("kind", ["right", "left"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_every_row_of_a_padded_mask_has_a_token_and_some_row_has_padding(kind: str, shape: tuple[int, int]) -> None:
+    for mask in masks(kind, shape):
+        assert mask.shape == shape
+        assert mask.dtype == np.int64
+        assert mask.flags.c_contiguous
+        assert set(np.unique(mask)) == {0, 1}
+        assert (mask.sum(axis=1) >= 1).all()
+
+
+def test_padded_rows_have_different_lengths() -> None:
+    lengths = {int(length) for mask in masks("right", (3, 7)) for length in mask.sum(axis=1)}
+    assert lengths == set(range(1, 8))
+
+
+@pytest.mark.parametrize("kind", ["ones", "right", "left"])
+def test_a_mask_of_ones_and_one_of_one_token_have_no_padding(kind: str) -> None:
+    assert attention_mask((3, 1), kind, np.random.default_rng(0)).all()
+    assert attention_mask((3, 4), "ones", np.random.default_rng(0)).all()
+
+
+def test_tokens_and_types_reach_their_limits_and_no_further() -> None:
+    rng = np.random.default_rng(0)
+    batch = random_batch(TEXT_INPUTS, LIMITS, batch=40, sequence=8, mask="ones", rng=rng)
+    assert set(np.unique(batch.inputs["input_ids"])) == set(range(11))
+    assert set(np.unique(batch.inputs["token_type_ids"])) == {0, 1}
+
+
+def test_a_batch_has_the_inputs_that_were_asked_for_in_order() -> None:
+    names = ("attention_mask", "input_ids")
+    batch = random_batch(names, LIMITS, batch=1, sequence=2, mask="ones", rng=np.random.default_rng(0))
+    assert tuple(batch.inputs) == names
+
+
+def test_valid_positions_are_those_of_the_mask() -> None:
+    ids, mask = np.array([[5, 6, 7]]), np.array([[0, 1, 1]])
+    assert Batch(kind="left 1x3", inputs={"input_ids": ids, "attention_mask": mask}).valid.tolist() == [
+        [False, True, True]
+    ]
+
+
+def test_every_position_is_valid_for_a_model_without_a_mask() -> None:
+    valid = Batch(kind="right 1x3", inputs={"input_ids": np.array([[5, 6, 0]])}).valid
+    assert valid.tolist() == [[True, True, True]]
+
+
+def test_limits_are_those_of_the_config() -> None:
+    config = SimpleNamespace(vocab_size=30522, type_vocab_size=2, max_position_embeddings=128, pad_token_id=1)
+    assert limits_of(config) == Limits(vocab_size=30522, type_vocab_size=2, max_positions=128)
+
+
+@pytest.mark.parametrize("config", [SimpleNamespace(vocab_size=9), SimpleNamespace(vocab_size=9, type_vocab_size=0)])
+def test_limits_that_a_family_lacks_are_one_type_and_512_positions(config: object) -> None:
+    assert limits_of(config) == Limits(vocab_size=9, type_vocab_size=1, max_positions=512)
+
+
+@pytest.mark.parametrize(("model_type", "positions"), [("bert", 514), ("roberta", 512), ("mpnet", 512)])
+def test_positions_that_a_family_counts_from_its_padding_id_are_fewer(model_type: str, positions: int) -> None:
+    config = SimpleNamespace(vocab_size=9, model_type=model_type, max_position_embeddings=514, pad_token_id=1)
+    assert limits_of(config).max_positions == positions

@@ -62,7 +62,7 @@ def _from_checkpoint(folder: Path, task: Task) -> torch.nn.Module:
         )
     except Exception as error:
         raise ExportError(f"transformers cannot load it for {task.name}: {error}", where=str(folder)) from error
-    mismatched = [key for key, *_ in info["mismatched_keys"]]
+    mismatched = list(info["mismatched_keys"])
     missing = [
         key
         for key in info["missing_keys"]

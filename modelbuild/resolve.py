@@ -51,7 +51,8 @@ def resolve(spec: BuildSpec, digest: Digest) -> ResolvedBuild:
 def _task(spec: BuildSpec, config: Mapping[str, Any]) -> TaskName:
     if spec.task.name != "auto":
         return spec.task.name
-    architecture = next(iter(config.get("architectures") or []), None)
+    named = config.get("architectures")
+    architecture = named[0] if isinstance(named, list) and named and isinstance(named[0], str) else None
     task = task_of(architecture) if architecture else None
     if task is None:
         raise ConfigError(
@@ -118,4 +119,5 @@ def _read(path: Path) -> dict[str, list[Any]]:
         known = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}  # a cache: what cannot be read is read again from the files
-    return known if isinstance(known, dict) else {}
+    entries = known.items() if isinstance(known, dict) else ()
+    return {path: entry for path, entry in entries if isinstance(entry, list) and len(entry) == 4}

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 Ints = npt.NDArray[np.int64]
+_COVERING_ROWS = 4
 
 # Families of fairseq's line: their first token has the position after the padding token's id, so that so many rows of
 # the position table are never used (transformers, `create_position_ids_from_input_ids`).
@@ -90,6 +91,21 @@ def attention_mask(shape: tuple[int, int], kind: str, rng: np.random.Generator) 
     lengths[0] = rng.integers(1, sequence)
     right = (np.arange(sequence)[None, :] < lengths).astype(np.int64)
     return right if kind == "right" else np.ascontiguousarray(right[:, ::-1])
+
+
+def covering_batches(names: Sequence[str], limits: Limits, *, seed: int) -> Iterator[Batch]:
+    """Batches that together look up every row of every embedding table: tokens, positions and token types."""
+    rng = np.random.default_rng(seed)
+    sequence = limits.max_positions
+    rows = -(-limits.vocab_size // sequence)
+    ids = np.resize(rng.permutation(limits.vocab_size), (rows, sequence)).astype(np.int64)
+    types = np.resize(np.arange(limits.type_vocab_size), (rows, sequence)).astype(np.int64)
+    for start in range(0, rows, _COVERING_ROWS):
+        chosen = slice(start, start + _COVERING_ROWS)
+        part = {"input_ids": ids[chosen], "attention_mask": np.ones_like(ids[chosen]), "token_type_ids": types[chosen]}
+        yield Batch(
+            kind=f"every embedding, part {start // _COVERING_ROWS}", inputs={name: part[name] for name in names}
+        )
 
 
 def random_batches(

@@ -17,8 +17,8 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 import numpy as np
 import psutil
 
-from modelbuild.measure import child
 from modelbuild.errors import HostError, ModelbuildError
+from modelbuild.measure import child
 from modelbuild.measure.probes import Block, run_block
 from modelbuild.measure.sides import Arrays, Facts, Loaded, Side
 from modelbuild.measure.statistics import Floats

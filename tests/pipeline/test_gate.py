@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
@@ -15,10 +14,10 @@ pytestmark = pytest.mark.slow
 
 
 def _change_one_weight(folder: Path) -> None:
-    """Add 0.05 to one element of the largest matrix of the optimized model."""
+    """Add 0.05 to one element of one matrix of the optimized model."""
     path = folder / "optimize" / "model.onnx"
     model = onnx.load(path)
-    tensor = max(model.graph.initializer, key=lambda item: int(np.prod(item.dims)))
+    tensor = next(item for item in model.graph.initializer if list(item.dims) == [32, 64])
     values = numpy_helper.to_array(tensor).copy()
     values[1, 1] += 0.05
     tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))

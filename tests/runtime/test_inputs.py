@@ -174,5 +174,5 @@ def test_torch_tensors_are_taken() -> None:
     assert check_one(IDS, torch.arange(6).reshape(2, 3).T).shape == (3, 2)
     with pytest.raises(InputError, match="input_ids must be int64, got float32"):
         check_one(IDS, torch.ones(1, 2))
-    with pytest.raises(InputError, match="pixel_values is not an array: .*requires grad"):
+    with pytest.raises(InputError, match=r"pixel_values is not an array: .*requires grad"):
         check_one(PIXELS, torch.ones(1, 3, 2, requires_grad=True))

@@ -1,0 +1,192 @@
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from modelbuild import resolve as module
+from modelbuild.digest import sha256_file
+from modelbuild.errors import ConfigError
+from modelbuild.resolve import DigestCache, ResolvedBuild, resolve, stage_specs
+from modelbuild.spec import BuildSpec, ExportSpec, FolderFiles, InitSource, OptimizeSpec, PackageSpec, SidecarSpec
+from modelbuild.stages import STAGES
+
+
+def declared(source: dict[str, Any], **groups: Any) -> BuildSpec:
+    values: dict[str, Any] = {
+        "model": {"name": "tiny", "source": source},
+        "task": {"name": "auto"},
+        "opset": {"version": 18},
+        "exporter": {"kind": "dynamo"},
+        "sidecar": {"kind": "auto"},
+        "optimization": {"kind": "none"},
+        "precision": {"kind": "fp32"},
+        "providers": {"order": ["cpu"]},
+        "session": {},
+        "validation": {"kind": "quick"},
+        "benchmark": {"kind": "quick"},
+    }
+    return BuildSpec.model_validate_json(json.dumps(values | groups))
+
+
+def resolved(architecture: str = "BertModel", **groups: Any) -> ResolvedBuild:
+    return resolve(declared({"kind": "init", "architecture": architecture}, **groups), sha256_file)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    path = tmp_path / "bert"
+    path.mkdir()
+    write_config(path, ["BertForMaskedLM"])
+    (path / "model.safetensors").write_bytes(b"weights")
+    (path / "tokenizer.json").write_text("{}")
+    return path
+
+
+def write_config(folder: Path, architectures: object) -> None:
+    (folder / "config.json").write_text(json.dumps({"model_type": "bert", "architectures": architectures}))
+
+
+def from_folder(folder: Path, **groups: Any) -> ResolvedBuild:
+    return resolve(declared({"kind": "path", "path": str(folder)}, **groups), sha256_file)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "task"),
+    [
+        ("BertModel", "feature-extraction"),
+        ("BertForMaskedLM", "fill-mask"),
+        ("DistilBertForSequenceClassification", "text-classification"),
+        ("BertForTokenClassification", "token-classification"),
+        ("BertForQuestionAnswering", "question-answering"),
+    ],
+)
+def test_the_task_is_read_from_the_architecture(folder: Path, architecture: str, task: str) -> None:
+    assert resolved(architecture).task == task
+    write_config(folder, [architecture, "OtherModel"])
+    assert from_folder(folder).task == task
+
+
+def test_a_task_that_is_asked_for_is_taken_whatever_the_architecture(folder: Path) -> None:
+    assert from_folder(folder, task={"name": "text-classification"}).task == "text-classification"
+
+
+@pytest.mark.parametrize("architectures", [None, [], "BertModel", [3], {"BertModel": 1}, 3])
+def test_without_architectures_the_task_is_asked_for(folder: Path, architectures: object) -> None:
+    write_config(folder, architectures)
+    with pytest.raises(ConfigError) as caught:
+        from_folder(folder)
+    (line,) = caught.value.lines()
+    assert line.startswith("error[CFG]: the task of a model without architectures cannot be told: task.name: choose")
+
+
+def test_an_architecture_of_no_task_is_named_with_the_tasks_there_are() -> None:
+    with pytest.raises(ConfigError) as caught:
+        resolved("BertForNextSentencePrediction")
+    (line,) = caught.value.lines()
+    assert "the task of a BertForNextSentencePrediction cannot be told: task.name: choose task=feature-extract" in line
+
+
+def test_the_name_of_a_build_tells_what_it_is_and_is_the_same_for_the_same_configuration() -> None:
+    name = resolved().build_id()
+    assert name.startswith("tiny-feature-extraction-opset18-cpu-fp32-")
+    assert len(name.rpartition("-")[2]) == 12
+    assert resolved().build_id() == name
+    assert resolved(session={"allow_spinning": False}).build_id() != name
+    assert resolved(benchmark={"kind": "quick", "runs": 4}).build_id() != name
+
+
+def test_the_name_of_a_build_depends_on_its_configuration_and_not_on_the_content_of_the_model(folder: Path) -> None:
+    name = from_folder(folder).build_id()
+    (folder / "model.safetensors").write_bytes(b"other weights")
+    assert from_folder(folder).build_id() == name
+
+
+def test_stages_come_in_order_and_each_has_its_slice_of_the_model(folder: Path) -> None:
+    specs = stage_specs(from_folder(folder), {"machine": "m"})
+    assert list(specs) == list(STAGES)
+
+    def files(stage: str) -> set[str]:
+        spec = specs[stage]
+        assert isinstance(spec, ExportSpec | SidecarSpec | PackageSpec)
+        assert isinstance(spec.model.source, FolderFiles)
+        return set(spec.model.source.files)
+
+    assert files("export") == {"config.json", "model.safetensors"}
+    assert files("sidecar") == {"config.json", "tokenizer.json"}
+    assert files("package") == {"config.json", "model.safetensors", "tokenizer.json"}
+    assert isinstance(specs["optimize"], OptimizeSpec)
+    assert not hasattr(specs["optimize"], "model")
+
+
+def test_where_a_folder_is_changes_no_stage_but_package_which_records_the_build(folder: Path) -> None:
+    moved = folder.rename(folder.parent / "moved")
+    elsewhere = stage_specs(from_folder(moved), {})
+    moved.rename(folder)
+    here = stage_specs(from_folder(folder), {})
+    assert {stage for stage in STAGES if here[stage] != elsewhere[stage]} == {"package"}
+
+
+def test_the_source_of_an_init_model_is_in_the_stages_as_it_was_declared() -> None:
+    spec = stage_specs(resolved(), {})["export"]
+    assert isinstance(spec, ExportSpec)
+    assert isinstance(spec.model.source, InitSource)
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The files whose content was read for a digest."""
+    seen: list[Path] = []
+
+    def noted(path: Path) -> str:
+        seen.append(path)
+        return sha256_file(path)
+
+    monkeypatch.setattr(module, "sha256_file", noted)
+    return seen
+
+
+def test_a_digest_is_remembered_between_processes_and_the_file_is_not_read_again(
+    folder: Path, tmp_path: Path, reads: list[Path]
+) -> None:
+    weights, memory = folder / "model.safetensors", tmp_path / "made" / "digests.json"
+    first = DigestCache(memory).digest(weights)
+    assert first == sha256_file(weights)
+    cache = DigestCache(memory)
+    assert [cache.digest(weights), DigestCache(memory).digest(weights)] == [first, first]
+    assert reads == [weights]
+
+
+def test_a_changed_file_is_read_again_even_when_its_size_is_the_same(
+    folder: Path, tmp_path: Path, reads: list[Path]
+) -> None:
+    weights, cache = folder / "model.safetensors", DigestCache(tmp_path / "digests.json")
+    before = cache.digest(weights)
+    weights.write_bytes(b"WEIGHTS")
+    os.utime(weights, ns=(time.time_ns(), time.time_ns() + 1))
+    assert cache.digest(weights) == sha256_file(weights) != before
+    replacement = folder / "new"
+    replacement.write_bytes(b"weighty")
+    stamp = weights.stat()
+    os.utime(replacement, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    replacement.replace(weights)
+    assert cache.digest(weights) == sha256_file(weights)
+    assert len(reads) == 3
+
+
+def test_a_link_and_its_target_are_one_file(folder: Path, tmp_path: Path, reads: list[Path]) -> None:
+    cache = DigestCache(tmp_path / "digests.json")
+    (folder / "link").symlink_to(folder / "model.safetensors")
+    assert cache.digest(folder / "link") == cache.digest(folder / "model.safetensors")
+    assert len(reads) == 1
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", "\x00", '{"a": 3}', '{"%s": 3}', '{"%s": []}'])
+def test_a_damaged_memory_of_digests_is_made_anew(folder: Path, tmp_path: Path, text: str) -> None:
+    memory, weights = tmp_path / "digests.json", folder / "model.safetensors"
+    memory.write_text(text.replace("%s", os.path.realpath(weights)))
+    assert DigestCache(memory).digest(weights) == sha256_file(weights)

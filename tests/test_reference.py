@@ -107,6 +107,12 @@ def test_a_pooler_that_the_checkpoint_lacks_is_no_loss_for_features(folder: Path
     assert np.isfinite(run_reference(model, INPUTS, FEATURES.outputs)["last_hidden_state"]).all()
 
 
+def test_tied_weights_that_a_checkpoint_holds_once_are_not_missing(tmp_path: Path) -> None:
+    original = transformers.BertForMaskedLM(transformers.BertConfig(**SIZES))
+    original.save_pretrained(tmp_path)
+    assert same(weights(load_reference(declared(tmp_path), MASKED, tmp_path)), weights(original))
+
+
 def test_weights_of_another_shape_are_refused_and_named(folder: Path) -> None:
     reconfigure(folder, vocab_size=31)
     with pytest.raises(ExportError) as caught:

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+from typing import get_args
+
+import optimum.onnxruntime
+import pytest
+import transformers
+
+from modelbuild.tasks import TASKS, TEXT_INPUTS, Task, TaskName, task_of
+
+
+def test_every_name_of_a_task_has_one_entry_under_its_own_name() -> None:
+    assert set(TASKS) == set(get_args(TaskName))
+    assert {name: task.name for name, task in TASKS.items()} == {name: name for name in TASKS}
+
+
+@pytest.mark.parametrize(
+    ("architecture", "name"),
+    [
+        ("BertModel", "feature-extraction"),
+        ("MPNetModel", "feature-extraction"),
+        ("BertForMaskedLM", "fill-mask"),
+        ("DistilBertForQuestionAnswering", "question-answering"),
+        ("RobertaForSequenceClassification", "text-classification"),
+        ("BertForTokenClassification", "token-classification"),
+    ],
+)
+def test_the_name_of_a_class_tells_its_task(architecture: str, name: TaskName) -> None:
+    assert task_of(architecture) is TASKS[name]
+
+
+@pytest.mark.parametrize("architecture", ["BertForPreTraining", "GPT2LMHeadModelX", "BertLMHead", "", "modelfor"])
+def test_a_class_of_another_kind_has_no_task(architecture: str) -> None:
+    assert task_of(architecture) is None
+
+
+@pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
+def test_what_a_task_says_of_its_tensors_fits_together(task: Task) -> None:
+    assert task.outputs
+    assert set(task.per_token) <= set(task.outputs)
+    assert task.inputs[: len(TEXT_INPUTS)] == TEXT_INPUTS
+    assert all(prefix.endswith(".") for prefix in task.unused_weights)
+    assert task.labels == task.name.endswith("-classification")
+
+
+@pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
+def test_transformers_builds_for_a_task_what_its_architectures_end_with(task: Task) -> None:
+    built = getattr(transformers, task.auto_class)._model_mapping[transformers.BertConfig]
+    assert built.__name__ == f"Bert{task.architecture_suffix}"
+    assert task_of(built.__name__) is task
+
+
+@pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
+def test_optimum_has_the_class_that_opens_packages_of_a_task(task: Task) -> None:
+    assert getattr(optimum.onnxruntime, task.optimum_class).auto_model_class.__name__ == task.auto_class

@@ -197,7 +197,7 @@ class Validation(Strict):
 
     An output passes when its error against PyTorch in fp64 is at most `oracle_factor` times PyTorch's own fp32 error
     plus `floor`, relative to the largest reference value. `rtol` and `atol`, if given, replace that rule by NumPy's
-    `allclose`.
+    `allclose`. `cover_embeddings` looks up every row of every embedding table: tokens, positions and token types.
     """
 
     kind: Literal["strict", "quick", "off"]
@@ -205,6 +205,7 @@ class Validation(Strict):
     sequence_lengths: Sizes = (1, 2, 7)
     masks: Annotated[tuple[Literal["ones", "right", "left"], ...], Field(min_length=1)] = ("ones", "right", "left")
     include_maximum: bool = False
+    cover_embeddings: bool = False
     oracle_factor: Annotated[float, Field(ge=1, le=100)] = 4.0
     floor: Annotated[float, Field(gt=0, le=1e-2)] = 1e-6
     rtol: Annotated[float, Field(ge=0, le=1)] | None = None

@@ -17,7 +17,7 @@ from modelbuild.parity import Comparison, Rule, compare, parity_checks
 from modelbuild.reference import input_names, load_reference, run_reference, tokenize, tokenizer_size
 from modelbuild.report import Check, Report, read_report
 from modelbuild.runtime.session import SessionSettings, open_session
-from modelbuild.samples import TEXTS, Batch, Limits, limits_of, random_batch, random_batches
+from modelbuild.samples import TEXTS, Batch, Limits, covering_batches, limits_of, random_batch, random_batches
 from modelbuild.sources import CONFIG_FILE
 from modelbuild.spec import ValidateSpec, Validation
 from modelbuild.tasks import TASKS, Task
@@ -87,6 +87,8 @@ def _batches(validation: Validation, names: tuple[str, ...], limits: Limits, sid
         rng = np.random.default_rng(validation.seed)
         yield random_batch(names, limits, batch=1, sequence=limits.max_positions, mask="ones", rng=rng)
         yield random_batch(names, limits, batch=2, sequence=max(1, limits.max_positions - 1), mask="left", rng=rng)
+    if validation.cover_embeddings:
+        yield from covering_batches(names, limits, seed=validation.seed)
     if _has_tokenizer(sidecar):
         for side in ("right", "left"):
             length = min(_TEXT_LENGTH, limits.max_positions)

@@ -2,7 +2,7 @@
 
     python benchmarks/noop.py [--rounds 11] [--out benchmarks/noop.json] [overrides of the build]
 
-Both are whole processes, started one after the other in each round, so that the ratio of a round is of one moment. The build
+Both are whole processes, started one after the other in each round, so that a ratio is of one moment. The build
 is finished first, in a temporary workspace. Prints and writes the medians, the median of the ratios and their spread.
 """
 

@@ -89,6 +89,8 @@ def test_a_write_that_is_interrupted_leaves_the_old_file_and_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupt(handle: int) -> NoReturn:
+        assert names(tmp_path)[0].startswith(".file.")  # beside it: only there is a rename atomic
+        assert (tmp_path / "file").read_text() == "old"
         raise KeyboardInterrupt
 
     write_text(tmp_path / "file", "old")

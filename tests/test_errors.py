@@ -106,6 +106,11 @@ def test_an_error_of_the_operating_system_is_the_host_with_the_file() -> None:
     error = unforeseen(PermissionError(13, "Permission denied", "/data/model.onnx"))
     assert isinstance(error, HostError)
     assert error.lines()[0].startswith("error[ENV]: Permission denied: /data/model.onnx: ")
+    assert (
+        unforeseen(OSError(28, "No space left on device"))
+        .lines()[0]
+        .startswith("error[ENV]: No space left on device: ")
+    )
 
 
 def test_any_other_error_is_a_bug_and_says_how_to_see_it() -> None:

@@ -114,7 +114,15 @@ def test_the_innermost_module_is_the_one_before_the_operator(scopes: str, module
 
 @pytest.mark.parametrize(
     ("opset", "ir_version", "oldest"),
-    [(17, 8, "1.12"), (18, 8, "1.14"), (20, 8, "1.17"), (20, 9, "1.17"), (17, 10, "1.18"), (21, 10, "1.18")],
+    [
+        (17, 8, "1.12"),
+        (18, 8, "1.14"),
+        (19, 8, "1.15"),
+        (20, 8, "1.17"),
+        (20, 9, "1.17"),
+        (17, 10, "1.18"),
+        (21, 10, "1.18"),
+    ],
 )
 def test_the_oldest_onnxruntime_has_both_the_opset_and_the_ir(
     opset: int, ir_version: int, oldest: str, model: Path

@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +76,14 @@ def test_a_manifest_survives_json(folder: Path) -> None:
     assert json.loads((folder / FILE_NAME).read_text())["format"] == FORMAT
 
 
+def test_a_manifest_does_not_change(folder: Path) -> None:
+    recorded = read_manifest(folder)
+    with pytest.raises(FrozenInstanceError):
+        recorded.verified = True  # type: ignore[misc]
+    with pytest.raises(FrozenInstanceError):
+        recorded.files["model.onnx"].sha256 = "0" * 64  # type: ignore[misc]
+
+
 def test_record_files_records_every_file_but_the_manifest(folder: Path) -> None:
     (folder / "1_Pooling" / FILE_NAME).write_bytes(b"another")
     records = record_files(folder)
@@ -87,21 +95,23 @@ def test_record_files_records_every_file_but_the_manifest(folder: Path) -> None:
 
 def test_a_newer_format_is_refused_and_the_hint_is_to_upgrade(folder: Path) -> None:
     edit(folder, lambda data: data.update(format=FORMAT + 1, something_new=1))
-    with pytest.raises(PackageError, match=r"format 2, and this modelbuild reads up to 1.*upgrade modelbuild"):
+    with pytest.raises(
+        PackageError, match=r"format 2, and this modelbuild reads up to 1: /.*/package: upgrade modelbuild"
+    ):
         read_manifest(folder)
 
 
 @pytest.mark.parametrize("name", [None, "model.onnx"])
 def test_what_has_no_manifest_is_not_a_package(name: str | None, folder: Path) -> None:
     (folder / FILE_NAME).unlink()
-    with pytest.raises(PackageError):
+    with pytest.raises(PackageError, match=r"(not a package|cannot be read): .*/package"):
         read_manifest(folder / name if name else folder)
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff", b"[]", b"null", b"{}", b'"text"', b'{"format": "1"}'])
 def test_a_file_that_is_no_manifest_is_refused(content: bytes, folder: Path) -> None:
     (folder / FILE_NAME).write_bytes(content)
-    with pytest.raises(PackageError, match=r"manifest\.json (is damaged|cannot be read)"):
+    with pytest.raises(PackageError, match=r"manifest\.json (is damaged|cannot be read): .*: /.*/package$"):
         read_manifest(folder)
 
 
@@ -200,7 +210,8 @@ def test_verify_files_tells_every_difference_at_once(folder: Path) -> None:
     recorded = read_manifest(folder)
     for damage in (flip_a_byte, add, delete):
         damage(folder)
-    with pytest.raises(PackageError, match=r"config\.json is missing; .*notes\.txt does not.*; .*data has another"):
+    message = r"config\.json is missing; .*notes\.txt does not.*; .*data has another.*: /.*/package: build or fetch it"
+    with pytest.raises(PackageError, match=message):
         verify_files(recorded, folder)
 
 

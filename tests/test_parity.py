@@ -107,6 +107,7 @@ def test_an_overflow_of_pytorch_does_not_widen_the_limit_elsewhere(value: float)
 def test_another_shape_fails_and_both_are_named(shape: tuple[int, ...]) -> None:
     comparison = compared(np.ones(shape))
     assert not passes(compared(TOKENS), comparison)
+    assert (comparison.error, comparison.bad_values) == (np.inf, 0)
     assert comparison.where == f"left 2x3: shape {shape}, PyTorch (2, 3, 2)"
 
 
@@ -149,6 +150,10 @@ def test_the_worst_element_uses_most_of_its_own_limit() -> None:
     relative = Rule(oracle_factor=4, floor=1e-6, rtol=0.1)
     candidate = changed(changed(TOKENS, (0, 0, 0), 1.2), (1, 0, 1), 8.7)
     assert "[0, 0, 0]" in compared(candidate, rule=relative).where
+
+
+def test_the_limit_itself_passes() -> None:
+    assert passes(Comparison(output="a", error=0.25, limit=0.25, bad_values=0, where=""))
 
 
 def test_there_are_two_checks_for_every_output_and_the_worst_case_speaks() -> None:

@@ -32,6 +32,7 @@ def test_a_host_with_one_onnxruntime_is_fit_for_cpu(scratch: Path) -> None:
     ("order", "missing", "needs"),
     [
         (("cuda", "cpu"), "CUDAExecutionProvider", "onnxruntime-gpu.*cuDNN"),
+        (("cpu", "cuda"), "CUDAExecutionProvider", "onnxruntime-gpu.*cuDNN"),
         (("tensorrt", "cuda", "cpu"), "TensorrtExecutionProvider", "onnxruntime-gpu.*TensorRT"),
     ],
 )
@@ -76,12 +77,17 @@ def test_both_wheels_at_once_are_a_host_error(
         folder.mkdir(parents=True)
         (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.31.1\n")
     monkeypatch.syspath_prepend(tmp_path / "site")
-    with pytest.raises(HostError, match=r"both installed, .*pip uninstall both, then install modelbuild\[cpu\]"):
+    with pytest.raises(
+        HostError,
+        match=r"both installed, .*: this Python environment: pip uninstall both, then install modelbuild\[cpu\]",
+    ):
         require_host(Providers(order=("cpu",), allow_fallback=allow_fallback))
 
 
 def test_no_wheel_at_all_is_a_host_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "onnxruntime")
     monkeypatch.setattr(sys, "path", [path for path in sys.path if not Path(path, "onnxruntime").is_dir()])
-    with pytest.raises(HostError, match=r"ONNX Runtime is not installed: .*pip install 'modelbuild\[cpu\]'"):
+    with pytest.raises(
+        HostError, match=r"ONNX Runtime is not installed: this Python environment: pip install 'modelbuild\[cpu\]'"
+    ):
         require_host(Providers(order=("cpu",)))

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import FrozenInstanceError
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,18 @@ def test_a_report_says_that_it_passed_when_every_check_did(path: Path) -> None:
         assert json.loads(path.read_text())["passed"] is passed
 
 
+def test_a_report_does_not_change() -> None:
+    with pytest.raises(FrozenInstanceError):
+        BAD.passed = True  # type: ignore[misc]
+    with pytest.raises(FrozenInstanceError):
+        Report(stage="validate").checks = ()  # type: ignore[misc]
+
+
+def test_what_is_not_known_is_none() -> None:
+    assert (NAMES.worst, NAMES.limit) == (None, None)
+    assert Report(stage="export").metrics is None
+
+
 def test_failures_are_the_checks_that_did_not_pass() -> None:
     assert Report(stage="validate", checks=(GOOD, BAD, NAMES)).failures() == (BAD,)
 
@@ -76,7 +89,7 @@ def test_a_newer_format_is_refused(path: Path) -> None:
 )
 def test_something_else_is_not_a_report(content: bytes, path: Path) -> None:
     path.write_bytes(content)
-    with pytest.raises(PackageError, match="not a report"):
+    with pytest.raises(PackageError, match=r"not a report: .*: report\.json$"):
         read_report(path)
 
 
@@ -115,6 +128,8 @@ def test_the_gate_names_the_first_failure_and_counts_the_others() -> None:
 def test_a_check_in_one_line_has_its_numbers_and_its_place() -> None:
     assert GOOD.line() == "parity.logits: 2.5e-07 (limit 1e-06) at left 2x7 [0]"
     assert NAMES.line() == "signature"
+    assert Check(name="tokenizer size", passed=True, compared="ids", worst=3.0).line() == "tokenizer size"
+    assert Check(name="tokenizer size", passed=True, compared="ids", limit=3.0).line() == "tokenizer size"
 
 
 def test_metrics_are_written_alone(path: Path) -> None:

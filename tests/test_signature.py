@@ -49,6 +49,8 @@ def test_something_else_is_a_key_error_or_a_type_error(data: Any) -> None:
 def test_a_signature_does_not_change() -> None:
     with pytest.raises(FrozenInstanceError):
         IDS.name = "other"  # type: ignore[misc]
+    with pytest.raises(FrozenInstanceError):
+        SIGNATURE.inputs = ()  # type: ignore[misc]
 
 
 def test_signatures_with_another_order_differ() -> None:

@@ -28,6 +28,7 @@ def test_a_word_unlike_all_others_gets_the_choices_in_order() -> None:
 def test_choices_that_are_too_many_or_none_are_not_listed() -> None:
     assert did_you_mean("pixels", [f"z{number}" for number in range(13)]) == ""
     assert did_you_mean("pixels", [f"z{number}" for number in range(12)]).startswith("choose one of z0, z1, z10")
+    assert did_you_mean("pixels", ["zebra"]) == "choose one of zebra"
     assert did_you_mean("pixels", []) == ""
 
 

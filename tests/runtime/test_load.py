@@ -120,6 +120,15 @@ def test_outputs_may_differ_by_a_share_of_the_largest_value(package: Path) -> No
                 load(package)
 
 
+def test_small_outputs_may_differ_by_as_much_as_those_of_size_1(package: Path, embeddings: np.ndarray) -> None:
+    golden = {"input.input_ids": np.array([[0]]), "input.attention_mask": np.array([[1]])}
+    change_golden(package, {**golden, "output.states": embeddings[[[0]]] + np.float32(0.9e-3)})
+    load(package)
+    change_golden(package, {**golden, "output.states": embeddings[[[0]]] + np.float32(1.1e-3)})
+    with pytest.raises(PackageError, match=r"0\.0011 .* \(limit 0\.001\): /.*/package: this machine"):
+        load(package)
+
+
 @pytest.mark.parametrize(
     ("drop", "changes"),
     [
@@ -128,6 +137,7 @@ def test_outputs_may_differ_by_a_share_of_the_largest_value(package: Path) -> No
         ("", {"input.input_ids": np.ones((1, 9), dtype=np.int64)}),
         ("", {"input.input_ids": np.full((2, 3), 999)}),
         ("", {"input.other": np.ones(1)}),
+        ("", {"pickled": np.array([{}], dtype=object)}),
         ("", {"output.states": np.zeros((1, 1, 1), dtype=np.float32)}),
         ("", {"output.states": np.zeros((2, 3, 5), dtype=np.float32)}),
     ],
@@ -146,7 +156,7 @@ def test_a_golden_file_that_cannot_be_read_is_refused(content: bytes | None, pac
     if content is not None:
         (package / GOLDEN_FILE).write_bytes(content)
     change_manifest(package, files=record_files(package))
-    with pytest.raises(PackageError, match="self-check failed"):
+    with pytest.raises(PackageError, match=r"self-check failed: golden\.npz .*: /.*/package: build the package again"):
         load(package)
     load(package, verify=False)
 
@@ -154,7 +164,9 @@ def test_a_golden_file_that_cannot_be_read_is_refused(content: bytes | None, pac
 def test_an_older_onnxruntime_is_refused_before_the_model_is_opened(package: Path) -> None:
     (package / "model.onnx").write_bytes(b"of another time")
     change_manifest(package, oldest_onnxruntime="99.0", files=record_files(package))
-    with pytest.raises(PackageError, match=rf"onnxruntime {ort.__version__} is older than the 99\.0.*upgrade"):
+    with pytest.raises(
+        PackageError, match=rf"onnxruntime {ort.__version__} is older than the 99\.0 .*: /.*/package: upgrade"
+    ):
         load(package, verify=False)
 
 

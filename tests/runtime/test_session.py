@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,6 @@ from modelbuild.runtime.session import (
     open_session,
     require_available,
     session_options,
-    usable_cores,
 )
 from modelbuild.spec import Session
 
@@ -27,75 +24,8 @@ ONE_THREAD = SessionSettings(intra_op_num_threads=1)
 
 
 @pytest.fixture
-def quota(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where the cgroup's quota is read from; 8 cores by affinity."""
-    monkeypatch.setattr(session, "_CGROUP_QUOTA", tmp_path / "cpu.max")
-    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)))
-    return tmp_path / "cpu.max"
-
-
-@pytest.fixture
-def one_core() -> Iterator[None]:
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {min(before)})
-    yield
-    os.sched_setaffinity(0, before)
-
-
-@pytest.fixture
 def cpu_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ort, "get_available_providers", [CPU].copy)
-
-
-@pytest.mark.parametrize(
-    ("text", "cores"),
-    [
-        ("max 100000\n", 8),
-        ("200000 100000\n", 2),
-        ("150000 100000\n", 2),
-        ("10000 100000\n", 1),
-        ("1600000 100000\n", 8),
-        ("", 8),
-        ("nonsense", 8),
-    ],
-)
-def test_usable_cores_are_no_more_than_the_quota_allows(text: str, cores: int, quota: Path) -> None:
-    quota.write_text(text)
-    assert usable_cores() == cores
-
-
-def test_usable_cores_without_a_quota_are_those_of_the_affinity(quota: Path) -> None:
-    assert usable_cores() == 8
-
-
-@pytest.mark.usefixtures("one_core")
-def test_a_process_that_is_bound_to_one_core_uses_one_thread() -> None:
-    assert usable_cores() == 1
-    assert session_options(SessionSettings()).intra_op_num_threads == 1
-
-
-@pytest.mark.parametrize(
-    ("values", "intra", "inter"),
-    [
-        ({}, 6, 1),
-        ({"inter_op_num_threads": 0}, 6, 1),
-        ({"intra_op_num_threads": 3}, 3, 1),
-        ({"execution_mode": "parallel"}, 3, 1),
-        ({"execution_mode": "parallel", "inter_op_num_threads": 0}, 3, 6),
-        ({"execution_mode": "parallel", "inter_op_num_threads": 2, "intra_op_num_threads": 5}, 5, 2),
-    ],
-)
-def test_threads_that_are_not_given_follow_the_usable_cores(
-    values: dict[str, Any], intra: int, inter: int, quota: Path
-) -> None:
-    quota.write_text("600000 100000")
-    options = session_options(SessionSettings.from_mapping(values))
-    assert (options.intra_op_num_threads, options.inter_op_num_threads) == (intra, inter)
-
-
-def test_parallel_on_one_core_still_has_a_thread(quota: Path) -> None:
-    quota.write_text("100000 100000")
-    assert session_options(SessionSettings(execution_mode="parallel")).intra_op_num_threads == 1
 
 
 def test_settings_reach_onnxruntime() -> None:
@@ -153,6 +83,17 @@ def test_an_open_session_runs(model_file: Path, embeddings: np.ndarray) -> None:
     assert opened.get_providers() == [CPU]
 
 
+@pytest.mark.skipif("AzureExecutionProvider" not in ort.get_available_providers(), reason="a second provider is needed")
+def test_a_session_has_the_providers_that_were_asked_for_in_order(model_file: Path) -> None:
+    opened = open_session(model_file, providers=[("AzureExecutionProvider", {}), ("cpu", {})], settings=ONE_THREAD)
+    assert opened.get_providers() == ["AzureExecutionProvider", CPU]
+
+
+def test_options_reach_onnxruntime_as_it_spells_them() -> None:
+    options = {"use_tf32": False, "do_copy_in_default_stream": True, "device_id": 1, "arena_extend_strategy": "x"}
+    assert list(session._as_strings(options).values()) == ["0", "1", "1", "x"]
+
+
 @pytest.mark.usefixtures("cpu_only")
 @pytest.mark.parametrize(
     ("names", "message"),
@@ -174,7 +115,9 @@ def test_a_provider_that_is_not_there_is_a_host_error(names: tuple[str, ...], me
 def test_a_fallback_that_was_not_asked_for_is_a_host_error(model_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ort, "get_available_providers", [CUDA, CPU].copy)
     choices = [("cuda", {"use_tf32": False}), ("cpu", {})]
-    with pytest.raises(HostError, match=rf"{CUDA} was asked for and ONNX Runtime opened {CPU} instead: model\.onnx"):
+    with pytest.raises(
+        HostError, match=rf"{CUDA} was asked for and ONNX Runtime opened {CPU} instead: model\.onnx: install"
+    ):
         open_session(model_file, providers=choices, settings=ONE_THREAD)
     opened = open_session(model_file, providers=choices, settings=ONE_THREAD, allow_fallback=True)
     assert opened.get_providers() == [CPU]
@@ -190,7 +133,8 @@ def test_a_fallback_that_was_asked_for_opens_on_what_is_there(names: tuple[str, 
 
 @pytest.mark.parametrize("allow_fallback", [True, False])
 @pytest.mark.parametrize(
-    ("names", "message"), [(("cdua", "cpu"), "no provider 'cdua': did you mean 'cuda'"), ((), "no provider is")]
+    ("names", "message"),
+    [(("cdua", "cpu"), "no provider 'cdua': did you mean 'cuda'"), ((), "no provider is given: choose providers=cpu")],
 )
 def test_a_provider_that_does_not_exist_is_never_replaced(
     names: tuple[str, ...], message: str, allow_fallback: bool, model_file: Path
@@ -201,9 +145,14 @@ def test_a_provider_that_does_not_exist_is_never_replaced(
 
 
 @pytest.mark.parametrize("content", [b"", b"not a model", None])
-def test_a_file_that_onnxruntime_cannot_open_is_a_package_error(content: bytes | None, tmp_path: Path) -> None:
+def test_a_file_that_onnxruntime_cannot_open_is_a_package_error(
+    content: bytes | None, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     if content is not None:
         (tmp_path / "bad.onnx").write_bytes(content)
-    with pytest.raises(PackageError, match=r"ONNX Runtime cannot open the model: .*bad\.onnx") as caught:
+    with pytest.raises(
+        PackageError, match=r"ONNX Runtime cannot open the model: .*: bad\.onnx: see the mess"
+    ) as caught:
         open_session(tmp_path / "bad.onnx", providers=[("cpu", {})], settings=ONE_THREAD)
     assert len(caught.value.lines()) == 1
+    assert capfd.readouterr() == ("", "")

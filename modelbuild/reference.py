@@ -139,8 +139,17 @@ def architecture_for(config: Mapping[str, Any], task: Task) -> str:
 
 
 def input_names(model: torch.nn.Module, task: Task) -> tuple[str, ...]:
-    """The inputs of `task` that this model's `forward` takes, in the task's order."""
+    """The inputs of `task` that this model's `forward` takes, in the task's order.
+
+    Raises ExportError when it does not take text.
+    """
     accepted = inspect.signature(model.forward).parameters
+    if task.inputs[0] not in accepted:
+        raise ExportError(
+            f"{type(model).__name__} takes {next(iter(accepted))} and not {task.inputs[0]}",
+            where=task.name,
+            hint="choose a text model",
+        )
     return tuple(name for name in task.inputs if name in accepted)
 
 

@@ -104,12 +104,12 @@ def test_a_provider_that_this_machine_lacks_is_exit_7_before_anything_is_made(
 def test_jobs_of_a_sweep_that_this_machine_cannot_do_are_in_one_table_and_exit_8(
     workspace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code = main(["-m", "model=bert-tiny", "providers=tensorrt", "opset=choice(17,18)"])
+    code = main(["-m", "model=bert-tiny", "providers=tensorrt", "opset=choice(17)"])
     printed = capsys.readouterr()
     assert code == 8
-    assert printed.err.splitlines()[-1].startswith("error[SWP]: 2 of 2 jobs failed: 0, 1: ")
+    assert printed.err.splitlines()[-1].startswith("error[SWP]: 1 of 1 jobs failed: 0: ")
     assert printed.out.split()[:3] == ["job", "overrides", "result"]
-    assert printed.out.count("error[ENV]: TensorrtExecutionProvider is not available") == 2
+    assert printed.out.count("error[ENV]: TensorrtExecutionProvider is not available") == 1
     assert "(modelbuild[gpu]" in printed.out
     assert not (workspace / "artifacts" / "adhoc").exists()
 

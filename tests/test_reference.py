@@ -231,6 +231,13 @@ def test_inputs_are_those_that_forward_takes_in_the_order_of_the_task() -> None:
     assert input_names(model, FEATURES) == ("input_ids", "attention_mask")
 
 
+def test_a_model_that_takes_no_text_is_refused() -> None:
+    sizes: dict[str, Scalar] = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+    source = InitSource(kind="init", architecture="ViTModel", config=sizes | {"intermediate_size": 8})
+    with pytest.raises(ExportError, match="ViTModel takes pixel_values and not input_ids: feature-extraction"):
+        input_names(load_reference(StageModel(source=source), FEATURES, None), FEATURES)
+
+
 def test_running_gives_the_named_outputs_without_gradients() -> None:
     found = run_reference(load_reference(drawn(), FEATURES, None), INPUTS, FEATURES.outputs)
     assert list(found) == ["last_hidden_state"]

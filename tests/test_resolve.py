@@ -185,8 +185,10 @@ def test_a_link_and_its_target_are_one_file(folder: Path, tmp_path: Path, reads:
     assert len(reads) == 1
 
 
-@pytest.mark.parametrize("text", ["", "{", "[1]", "\x00", '{"a": 3}', '{"%s": 3}', '{"%s": []}'])
+@pytest.mark.parametrize("text", ["", "{", "[1]", "\x00", '{"a": 3}', '{"%s": 3}', '{"%s": []}', '{"%s": %t}'])
 def test_a_damaged_memory_of_digests_is_made_anew(folder: Path, tmp_path: Path, text: str) -> None:
     memory, weights = tmp_path / "digests.json", folder / "model.safetensors"
-    memory.write_text(text.replace("%s", os.path.realpath(weights)))
+    status = weights.stat()
+    stamp = json.dumps([status.st_size, status.st_ino, status.st_mtime_ns])
+    memory.write_text(text.replace("%s", os.path.realpath(weights)).replace("%t", stamp))
     assert DigestCache(memory).digest(weights) == sha256_file(weights)

@@ -5,7 +5,16 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from modelbuild.samples import Batch, Ints, Limits, attention_mask, limits_of, random_batch, random_batches
+from modelbuild.samples import (
+    Batch,
+    Ints,
+    Limits,
+    attention_mask,
+    covering_batches,
+    limits_of,
+    random_batch,
+    random_batches,
+)
 from modelbuild.tasks import TEXT_INPUTS
 
 LIMITS = Limits(vocab_size=11, type_vocab_size=2, max_positions=8)
@@ -97,6 +106,32 @@ def test_tokens_and_types_reach_their_limits_and_no_further() -> None:
     batch = random_batch(TEXT_INPUTS, LIMITS, batch=40, sequence=8, mask="ones", rng=rng)
     assert set(np.unique(batch.inputs["input_ids"])) == set(range(11))
     assert set(np.unique(batch.inputs["token_type_ids"])) == {0, 1}
+
+
+def test_covering_batches_look_up_every_row_of_every_table_and_hide_none() -> None:
+    limits = Limits(vocab_size=100, type_vocab_size=3, max_positions=8)
+    parts = list(covering_batches(TEXT_INPUTS, limits, seed=0))
+    assert [part.kind for part in parts] == [f"every embedding, part {number}" for number in range(4)]
+    assert [part.inputs["input_ids"].shape for part in parts] == [(4, 8), (4, 8), (4, 8), (1, 8)]
+    for name, rows in (("input_ids", 100), ("token_type_ids", 3)):
+        assert {int(row) for part in parts for row in part.inputs[name].ravel()} == set(range(rows))
+    assert all(part.valid.all() for part in parts)
+    assert {array.dtype for part in parts for array in part.inputs.values()} == {np.dtype("int64")}
+
+
+def test_covering_batches_of_a_small_vocabulary_still_reach_the_last_position() -> None:
+    (part,) = covering_batches(("input_ids",), Limits(vocab_size=3, type_vocab_size=1, max_positions=8), seed=0)
+    assert part.inputs["input_ids"].shape == (1, 8)
+    assert list(part.inputs) == ["input_ids"]
+
+
+def test_covering_batches_are_the_same_for_the_same_seed_and_others_for_another() -> None:
+    assert equal(
+        list(covering_batches(TEXT_INPUTS, LIMITS, seed=1)), list(covering_batches(TEXT_INPUTS, LIMITS, seed=1))
+    )
+    assert not equal(
+        list(covering_batches(TEXT_INPUTS, LIMITS, seed=1)), list(covering_batches(TEXT_INPUTS, LIMITS, seed=2))
+    )
 
 
 def test_a_batch_has_the_inputs_that_were_asked_for_in_order() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,19 +28,25 @@ def export(model: torch.nn.Module, task: Task, inputs: Mapping[str, npt.NDArray[
     """
     logging.getLogger("optimum").setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".optimum.") as scratch:
-        try:
-            onnx_export_from_model(
-                model, Path(scratch), opset=opset, task=task.name, do_validation=False, device="cpu", monolith=True
-            )
-        except Exception as error:
-            first = (str(error).splitlines() or [type(error).__name__])[0]
-            raise ExportError(
-                f"Optimum's export failed: {first}", where=type(model).__name__, hint="try exporter=dynamo"
-            ) from error
-        graph = ir.load(Path(scratch) / MODEL_FILE)
+        with warnings.catch_warnings():  # of the tracer, about branches in code that is not ours; validation finds them
+            warnings.simplefilter("ignore")
+            graph = _exported(model, task, opset, Path(scratch))
         _order_inputs(graph, list(inputs))
         _name_axes(graph)
         ir.save(graph, out / MODEL_FILE, external_data=WEIGHTS_FILE)
+
+
+def _exported(model: torch.nn.Module, task: Task, opset: int, scratch: Path) -> ir.Model:
+    try:
+        onnx_export_from_model(
+            model, scratch, opset=opset, task=task.name, do_validation=False, device="cpu", monolith=True
+        )
+    except Exception as error:
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ExportError(
+            f"Optimum's export failed: {first}", where=type(model).__name__, hint="try exporter=dynamo"
+        ) from error
+    return ir.load(scratch / MODEL_FILE)
 
 
 def _order_inputs(graph: ir.Model, names: list[str]) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
-from modelbuild.errors import PackageError
+from modelbuild.errors import InputError, PackageError
 from modelbuild.manifest import Manifest, read_manifest, verify_files
 from modelbuild.runtime.inputs import check_inputs
 from modelbuild.runtime.session import ProviderChoice, SessionSettings, open_session
@@ -30,10 +30,14 @@ class Model:
     def run(self, inputs: Mapping[str, Any]) -> dict[str, npt.NDArray[Any]]:
         """The outputs by name. `inputs` are arrays by name; whatever numpy can read as one (torch tensors too) will do.
 
-        Raises InputError when they do not fit the signature.
+        Raises InputError when they do not fit the signature, or hold values the model cannot take, such as a token id
+        beyond its vocabulary.
         """
         arrays = check_inputs(self.manifest.signature, self.manifest.limits, inputs)
-        values = self._session.run(self._output_names, arrays)
+        try:
+            values = self._session.run(self._output_names, arrays)
+        except Exception as error:
+            raise InputError(f"the model cannot run these values: {error}") from error
         return dict(zip(self._output_names, values, strict=True))
 
     @property
@@ -45,22 +49,23 @@ class Model:
 def load(
     path: str | Path,
     *,
-    providers: Sequence[str | ProviderChoice] | None = None,
+    providers: str | Sequence[str | ProviderChoice] | None = None,
     session: Mapping[str, Any] | None = None,
     verify: bool = True,
 ) -> Model:
     """Open the package in the folder `path`.
 
-    `providers` (names, or names with options) and `session` settings replace those it was built for. The files are
-    compared with the manifest: sizes always, and with `verify` also their sha256 and the golden inputs, which are run
-    and compared. Raises PackageError when the package is damaged, newer than this library or not loadable, and
-    HostError when a provider is not available here.
+    `providers` (a name, names, or names with options) and `session` settings replace those it was built for. The
+    files are compared with the manifest: sizes always, and with `verify` also their sha256 and the golden inputs,
+    which are run and compared. Raises PackageError when the package is damaged, newer than this library or not
+    loadable, and HostError when a provider is not available here.
     """
     folder = Path(path)
     manifest = read_manifest(folder)
     verify_files(manifest, folder, digests=verify)
     _check_runtime(manifest, folder)
-    choices = manifest.providers if providers is None else [(p, {}) if isinstance(p, str) else p for p in providers]
+    asked = [providers] if isinstance(providers, str) else providers
+    choices = manifest.providers if asked is None else [(p, {}) if isinstance(p, str) else p for p in asked]
     opened = open_session(
         folder / manifest.model_file,
         providers=choices,

@@ -1,0 +1,78 @@
+"""export: every exporter, every opset, every task gives the graph that was asked for."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from modelbuild.errors import ExportError
+from modelbuild.graph import MODEL_FILE, module_tree, read_graph
+from modelbuild.report import read_report
+from modelbuild.spec import Exporter, ExportSpec, InitSource, Opset, StageModel
+from modelbuild.stages import export
+from modelbuild.tasks import TASKS, TaskName
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    ("kind", "opset"), [("dynamo", 17), ("dynamo", 18), ("dynamo", 21), ("optimum", 17), ("optimum", 20)]
+)
+def test_the_graph_has_the_opset_and_symbolic_axes(kind: str, opset: int, tiny: StageModel, tmp_path: Path) -> None:
+    spec = ExportSpec.model_validate(
+        {
+            "model": tiny,
+            "task": "feature-extraction",
+            "opset": Opset.model_validate({"version": opset}),
+            "exporter": Exporter.model_validate({"kind": kind}),
+        }
+    )
+    export.run(spec, {}, tmp_path)
+    graph = read_graph(tmp_path / MODEL_FILE)
+    assert graph.opsets == {"": opset}
+    assert {tensor.shape for tensor in graph.signature.inputs} == {("batch", "sequence")}
+    assert graph.signature.outputs[0].shape == ("batch", "sequence", 32)
+    assert kind == "optimum" or graph.tagged_nodes == graph.nodes
+
+
+@pytest.mark.parametrize("task", get_args(TaskName))
+def test_every_task_gives_its_outputs(task: TaskName, tiny: StageModel, tmp_path: Path) -> None:
+    spec = ExportSpec(model=tiny, task=task, opset=Opset(version=18), exporter=Exporter(kind="optimum"))
+    report = export.run(spec, {}, tmp_path)
+    assert tuple(o["name"] for o in report.facts["signature"]["outputs"]) == TASKS[task].outputs
+
+
+def test_nodes_say_which_module_they_come_from_and_no_path_of_this_machine(exported: Path) -> None:
+    modules = module_tree(exported / MODEL_FILE)
+    assert modules["encoder.layer.0.attention.self"] > 0
+    assert not any("modelbuild" in name or "/" in name for name in modules)
+    assert b"site-packages" not in (exported / MODEL_FILE).read_bytes()
+
+
+def test_the_same_export_twice_is_the_same_to_the_byte(tiny: StageModel, exported: Path, tmp_path: Path) -> None:
+    spec = ExportSpec(model=tiny, task="feature-extraction", opset=Opset(version=20), exporter=Exporter(kind="dynamo"))
+    export.run(spec, {}, tmp_path)
+    for name in (MODEL_FILE, "model.onnx.data"):
+        assert (tmp_path / name).read_bytes() == (exported / name).read_bytes()
+
+
+def test_the_report_names_limits_and_architecture(exported: Path) -> None:
+    facts = read_report(exported / "report.json").facts
+    assert facts["limits"] == {"vocab_size": 64, "type_vocab_size": 2, "sequence": 16}
+    assert facts["architecture"] == {"model_type": "bert", "hidden_size": 32, "num_attention_heads": 2}
+    assert json.dumps(facts)
+
+
+def test_a_model_without_the_task_is_refused(tmp_path: Path) -> None:
+    source = InitSource(kind="init", architecture="ViTModel", config={"hidden_size": 32, "num_attention_heads": 2})
+    spec = ExportSpec(
+        model=StageModel(source=source),
+        task="fill-mask",
+        opset=Opset(version=20),
+        exporter=Exporter(kind="dynamo"),
+    )
+    with pytest.raises(ExportError, match="ViTModel cannot be made for fill-mask"):
+        export.run(spec, {}, tmp_path)

@@ -1,0 +1,179 @@
+"""validate: a first real gate. Every check has a model that fails it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from modelbuild.graph import MODEL_FILE
+from modelbuild.report import Report, write_report
+from modelbuild.spec import (
+    Opset,
+    Precision,
+    Providers,
+    Session,
+    Sidecar,
+    SidecarSpec,
+    StageModel,
+    ValidateSpec,
+    Validation,
+)
+from modelbuild.stages import sidecar, validate
+
+pytestmark = pytest.mark.slow
+STRICT = Validation(
+    kind="strict", batch_sizes=(1, 3), sequence_lengths=(2, 9), include_maximum=True, cover_embeddings=True
+)
+FEED_FORWARD = "intermediate.dense.weight"
+
+
+@pytest.fixture
+def inputs(exported: Path, tiny: StageModel, tmp_path: Path) -> dict[str, Path]:
+    """A copy of the export as if it were optimized, and its sidecar files."""
+    folders = {"optimize": tmp_path / "optimize", "sidecar": tmp_path / "sidecar"}
+    shutil.copytree(exported, folders["optimize"])
+    folders["sidecar"].mkdir()
+    spec = SidecarSpec(model=tiny, task="feature-extraction", sidecar=Sidecar(kind="auto"))
+    write_report(sidecar.run(spec, {}, folders["sidecar"]), folders["sidecar"] / "report.json")
+    return folders
+
+
+def _validate(tiny: StageModel, inputs: dict[str, Path], validation: Validation = STRICT, opset: int = 20) -> Report:
+    spec = ValidateSpec(
+        model=tiny,
+        task="feature-extraction",
+        opset=Opset.model_validate({"version": opset}),
+        precision=Precision(kind="fp32"),
+        providers=Providers(order=("cpu",)),
+        session=Session(),
+        validation=validation,
+    )
+    return validate.run(spec, inputs, inputs["optimize"])
+
+
+def _failed(report: Report) -> set[str]:
+    return {check.name for check in report.failures()}
+
+
+def _edit(folder: Path, change: Callable[[onnx.ModelProto], None]) -> None:
+    model = onnx.load(folder / MODEL_FILE)
+    change(model)
+    onnx.save(model, folder / MODEL_FILE)
+
+
+def _initializer(model: onnx.ModelProto, name: str) -> onnx.TensorProto:
+    if name == FEED_FORWARD:  # the exporter transposes it, and calls it what it likes
+        return next(item for item in model.graph.initializer if list(item.dims) == [32, 48])
+    return next(item for item in model.graph.initializer if item.name.endswith(name))
+
+
+def _change(model: onnx.ModelProto, name: str, index: tuple[int, ...], by: float) -> None:
+    tensor = _initializer(model, name)
+    values = numpy_helper.to_array(tensor).copy()
+    values[index] += by
+    tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
+
+
+def test_the_export_passes_and_says_how_close_it_is(tiny: StageModel, inputs: dict[str, Path]) -> None:
+    report = _validate(tiny, inputs)
+    assert report.passed, report.failures()
+    parity = next(check for check in report.checks if check.name == "parity.last_hidden_state")
+    assert parity.worst is not None
+    assert parity.limit is not None
+    assert 0 < parity.worst < parity.limit < 1e-4
+    assert report.metrics is not None
+    assert report.metrics["failed"] == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "index"),
+    [
+        ("embeddings.word_embeddings.weight", (63, 5)),
+        ("embeddings.position_embeddings.weight", (15, 5)),
+        ("embeddings.token_type_embeddings.weight", (1, 5)),
+        (FEED_FORWARD, (3, 7)),
+    ],
+)
+def test_one_changed_element_is_found(
+    name: str, index: tuple[int, ...], tiny: StageModel, inputs: dict[str, Path]
+) -> None:
+    _edit(inputs["optimize"], lambda model: _change(model, name, index, 0.01))
+    report = _validate(tiny, inputs)
+    assert _failed(report) == {"parity.last_hidden_state"}
+    assert "onnx " in report.failures()[0].where
+
+
+def test_values_that_are_not_finite_are_counted(tiny: StageModel, inputs: dict[str, Path]) -> None:
+    _edit(inputs["optimize"], lambda model: _change(model, FEED_FORWARD, (3, 7), float("nan")))
+    assert _failed(_validate(tiny, inputs)) == {"parity.last_hidden_state", "finite.last_hidden_state"}
+
+
+def _ignore_the_mask(model: onnx.ModelProto) -> None:
+    """Feed what the mask is used for from the token ids, which are hardly ever 0."""
+    for node in model.graph.node:
+        node.input[:] = ["input_ids" if name == "attention_mask" else name for name in node.input]
+
+
+def test_an_ignored_mask_is_found(tiny: StageModel, inputs: dict[str, Path]) -> None:
+    _edit(inputs["optimize"], _ignore_the_mask)
+    report = _validate(tiny, inputs)
+    assert _failed(report) == {"parity.last_hidden_state"}
+
+
+def _fix_the_batch(model: onnx.ModelProto) -> None:
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = 3
+
+
+def _rename_an_axis(model: onnx.ModelProto) -> None:
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.shape.dim[1].dim_param = "batch"
+
+
+def _swap_inputs(model: onnx.ModelProto) -> None:
+    values = [model.graph.input[1], model.graph.input[0], *model.graph.input[2:]]
+    copies = [onnx.ValueInfoProto.FromString(value.SerializeToString()) for value in values]
+    del model.graph.input[:]
+    model.graph.input.extend(copies)
+
+
+@pytest.mark.parametrize(
+    ("change", "check"),
+    [(_fix_the_batch, "symbolic axes"), (_rename_an_axis, "symbolic axes"), (_swap_inputs, "signature")],
+)
+def test_a_wrong_interface_is_found(
+    change: Callable[[onnx.ModelProto], None], check: str, tiny: StageModel, inputs: dict[str, Path]
+) -> None:
+    _edit(inputs["optimize"], change)
+    report = _validate(tiny, inputs)
+    assert _failed(report) == {check}
+    assert report.failures()[0].where
+
+
+def test_another_opset_is_found(tiny: StageModel, inputs: dict[str, Path]) -> None:
+    assert _failed(_validate(tiny, inputs, opset=18)) == {"opset"}
+
+
+def test_a_config_for_another_task_is_found(tiny: StageModel, inputs: dict[str, Path]) -> None:
+    path = inputs["sidecar"] / "config.json"
+    config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps(config | {"architectures": ["BertForMaskedLM"]}), encoding="utf-8")
+    assert _failed(_validate(tiny, inputs)) == {"config architecture"}
+
+
+def test_a_tolerance_can_be_given_instead_of_the_oracle(tiny: StageModel, inputs: dict[str, Path]) -> None:
+    impossible = Validation(kind="quick", batch_sizes=(3,), sequence_lengths=(9,), rtol=0.0, atol=0.0)
+    assert _failed(_validate(tiny, inputs, impossible)) == {"parity.last_hidden_state"}
+
+
+def test_off_checks_nothing_and_says_so(tiny: StageModel, inputs: dict[str, Path]) -> None:
+    report = _validate(tiny, inputs, Validation(kind="off"))
+    assert report.facts["status"] == "off"
+    assert report.checks == ()

@@ -15,7 +15,8 @@ import transformers
 
 from modelbuild.digest import sha256_file
 from modelbuild.errors import ExportError
-from modelbuild.spec import FolderFiles, InitSource, StageModel
+from modelbuild.spec import InitSource
+from modelbuild.stage_spec import FolderFiles, StageModel
 from modelbuild.suggest import did_you_mean
 from modelbuild.tasks import Task
 

@@ -12,16 +12,8 @@ from typing import Any
 from modelbuild.digest import sha256_file, sha256_json, write_json
 from modelbuild.errors import ConfigError
 from modelbuild.sources import Digest, Located, locate
-from modelbuild.spec import (
-    BenchmarkSpec,
-    BuildSpec,
-    ExportSpec,
-    OptimizeSpec,
-    PackageSpec,
-    SidecarSpec,
-    Strict,
-    ValidateSpec,
-)
+from modelbuild.spec import BuildSpec, Strict
+from modelbuild.stage_spec import BenchmarkSpec, ExportSpec, OptimizeSpec, PackageSpec, SidecarSpec, ValidateSpec
 from modelbuild.tasks import TASKS, TaskName, task_of
 
 
@@ -72,7 +64,7 @@ def stage_specs(build: ResolvedBuild, host: Mapping[str, str]) -> dict[str, Stri
     return {
         "export": ExportSpec(model=weights, task=task, opset=spec.opset, exporter=spec.exporter),
         "sidecar": SidecarSpec(model=sidecars, task=task, sidecar=spec.sidecar),
-        "optimize": OptimizeSpec(optimization=spec.optimization, precision=spec.precision, providers=spec.providers),
+        "optimize": OptimizeSpec(optimization=spec.optimization, precision=spec.precision),
         "validate": ValidateSpec(
             model=weights,
             task=task,

@@ -10,32 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from modelbuild.errors import ExportError
-from modelbuild.spec import FolderFiles, HubSource, InitSource, PackageSource, PathSource, Source, StageModel
+from modelbuild.model_files import CONFIG_FILE, OTHER_FILES, TOKENIZER_FILES, WEIGHT_GLOBS, is_weight
+from modelbuild.spec import HubSource, InitSource, PackageSource, PathSource, Source
+from modelbuild.stage_spec import FolderFiles, StageModel
 from modelbuild.suggest import closest
 
-CONFIG_FILE = "config.json"
-WEIGHT_GLOBS = ("model.safetensors", "model-*.safetensors", "model.safetensors.index.json")
-TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.txt",
-    "vocab.json",
-    "merges.txt",
-    "spiece.model",
-    "sentencepiece.bpe.model",
-    "tokenizer.model",
-    "chat_template.jinja",
-)
-OTHER_FILES = (
-    "generation_config.json",
-    "preprocessor_config.json",
-    "modules.json",
-    "config_sentence_transformers.json",
-    "sentence_bert_config.json",
-    "1_Pooling/config.json",
-)
 _LFS_POINTER = b"version https://git-lfs"
 Digest = Callable[[Path], str]
 
@@ -61,11 +40,6 @@ class Located:
             if name == CONFIG_FILE or (weights if is_weight(name) else sidecars)
         }
         return StageModel(source=FolderFiles(kind="folder", files=chosen))
-
-
-def is_weight(name: str) -> bool:
-    """Whether a file of that name holds weights, or says which files do."""
-    return any(Path(name).match(glob) for glob in WEIGHT_GLOBS)
 
 
 def locate(source: Source, digest: Digest) -> Located:

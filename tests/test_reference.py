@@ -20,7 +20,8 @@ from modelbuild.reference import (
     run_reference,
     verify_source,
 )
-from modelbuild.spec import FolderFiles, InitSource, Scalar, StageModel
+from modelbuild.spec import InitSource, Scalar
+from modelbuild.stage_spec import FolderFiles, StageModel
 from modelbuild.tasks import TASKS
 
 SIZES: dict[str, Any] = {

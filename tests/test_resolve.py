@@ -12,7 +12,8 @@ from modelbuild import resolve as module
 from modelbuild.digest import sha256_file
 from modelbuild.errors import ConfigError
 from modelbuild.resolve import DigestCache, ResolvedBuild, resolve, stage_specs
-from modelbuild.spec import BuildSpec, ExportSpec, FolderFiles, InitSource, OptimizeSpec, PackageSpec, SidecarSpec
+from modelbuild.spec import BuildSpec, InitSource
+from modelbuild.stage_spec import ExportSpec, FolderFiles, OptimizeSpec, PackageSpec, SidecarSpec
 from modelbuild.stages import STAGES
 
 

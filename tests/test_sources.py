@@ -14,7 +14,8 @@ import pytest
 from modelbuild.digest import sha256_file
 from modelbuild.errors import ExportError
 from modelbuild.sources import Located, locate, read_config
-from modelbuild.spec import FolderFiles, HubSource, InitSource, PackageSource, PathSource, StageModel
+from modelbuild.spec import HubSource, InitSource, PackageSource, PathSource
+from modelbuild.stage_spec import FolderFiles, StageModel
 
 WEIGHTS = b"weights, which nobody opens here"
 WEIGHTS_SHA256 = hashlib.sha256(WEIGHTS).hexdigest()

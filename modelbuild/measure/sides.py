@@ -21,7 +21,7 @@ from modelbuild.tasks import TASKS, TaskName
 
 if TYPE_CHECKING:
     from modelbuild.runtime.session import ProviderChoice, SessionSettings
-    from modelbuild.spec import StageModel
+    from modelbuild.stage_spec import StageModel
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 
@@ -116,6 +116,6 @@ class OnnxruntimeSide:
 
 def _without_digests(model: StageModel) -> StageModel:
     # Hashing the files is our own check and no part of what loading a model costs; the first load has done it.
-    from modelbuild.spec import FolderFiles, StageModel
+    from modelbuild.stage_spec import FolderFiles, StageModel
 
     return StageModel(source=FolderFiles(kind="folder", files={})) if isinstance(model.source, FolderFiles) else model

@@ -15,14 +15,14 @@ from pathlib import Path
 from modelbuild.candidates import CANDIDATES
 from modelbuild.exporters import EXPORTERS
 from modelbuild.runtime.session import usable_cores
-from modelbuild.spec import ExportSpec, OptimizeSpec, Strict
+from modelbuild.spec import Strict
+from modelbuild.stage_spec import ExportSpec, OptimizeSpec
 from modelbuild.stages import STAGES
 
 _ROOT = Path(__file__).resolve().parents[1]
 
 # Import name -> the distributions whose version decides what it does.
 _DISTRIBUTIONS: dict[str, tuple[str, ...]] = {
-    "huggingface_hub": ("huggingface-hub",),
     "jinja2": ("jinja2",),
     "markupsafe": ("markupsafe",),
     "numpy": ("numpy",),

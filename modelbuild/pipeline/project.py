@@ -21,6 +21,7 @@ from modelbuild.resolve import ResolvedBuild, stage_specs
 
 PARAMS_FILE = "params.yaml"
 LOCATION_FILE = ".source.json"
+LOG_FOLDER = "logs"
 
 
 @dataclass(frozen=True)
@@ -89,14 +90,16 @@ def _root_config(*, in_git: bool) -> str:
 
 
 def stage_params(build: ResolvedBuild) -> dict[str, dict[str, Any]]:
-    """The content of `params.yaml`: for each stage its spec, the code it runs and the tools that code uses."""
+    """The content of `params.yaml`: for each stage its spec, the code it runs and the tools that code uses.
+
+    The tools of package are those of all stages: its manifest names them.
+    """
+    specs = stage_specs(build, host())
+    tools = {stage: stage_tools(stage, spec) for stage, spec in specs.items()}
+    tools["package"] = {name: version for used in tools.values() for name, version in sorted(used.items())}
     return {
-        stage: {
-            **spec.model_dump(mode="json"),
-            "code": stage_code(stage, spec),
-            "tools": stage_tools(stage, spec),
-        }
-        for stage, spec in stage_specs(build, host()).items()
+        stage: {**spec.model_dump(mode="json"), "code": stage_code(stage, spec), "tools": tools[stage]}
+        for stage, spec in specs.items()
     }
 
 

@@ -19,12 +19,11 @@ import yaml
 
 from modelbuild.errors import ConfigError, HostError, Interrupted, ModelbuildError
 from modelbuild.pipeline import STAGE_INPUTS, journal
-from modelbuild.pipeline.project import PARAMS_FILE, host_error, read_source_folder
+from modelbuild.pipeline.project import LOG_FOLDER, PARAMS_FILE, host_error, read_source_folder
 from modelbuild.report import write_metrics, write_report
 from modelbuild.spec import Strict
 from modelbuild.stages import STAGES, Stage
 
-LOG_FOLDER = "logs"
 METRICS_FILE = "metrics.json"
 _PR_SET_PDEATHSIG = 1
 
@@ -34,6 +33,10 @@ def run_stage(name: str, folder: Path) -> None:
 
     Raises the stage's error, after it was written into the journal. What the stage's libraries print goes to a log.
     """
+    if not (folder / PARAMS_FILE).is_file():
+        raise ConfigError(
+            "not the folder of a build", where=str(folder), hint="stages are run by modelbuild and dvc repro"
+        )
     die_with_parent()
     started = time.monotonic()
     journal.record(folder, name, "started")

@@ -19,6 +19,7 @@ from dvc.repo import Repo
 from modelbuild.errors import HostError, Interrupted, ModelbuildError, PackageError
 from modelbuild.pipeline import journal
 from modelbuild.pipeline.locks import hold
+from modelbuild.pipeline.project import LOG_FOLDER
 from modelbuild.pipeline.state import StageState, build_states, cached_objects, open_project, project_stages
 from modelbuild.report import read_report, require_passed
 from modelbuild.stages import STAGES
@@ -76,7 +77,7 @@ def _reproduce(repo: Repo, folder: Path, name: str, *, force: bool = False) -> N
             raise PackageError(f"DVC: {error.__cause__ or error}", where=name, hint="run it again") from error
         raise HostError(
             f"{name} was killed before it could say why",
-            where=str(folder / "logs" / f"{name}.log"),
+            where=str(folder / LOG_FOLDER / f"{name}.log"),
             hint="often the machine was out of memory; run it again to go on",
         ) from error
     except DvcException as error:
@@ -113,9 +114,20 @@ def _say(name: str, what: str) -> None:
     print(f"  {name:<10} {what}", file=sys.stderr, flush=True)
 
 
+def _keep_the_terminal_for_ourselves(log: Path) -> None:
+    """What DVC and the stages print goes to a log: their errors come back through the journal, and are said once."""
+    log.parent.mkdir(exist_ok=True)
+    sys.stderr = os.fdopen(os.dup(2), "w", encoding="utf-8")
+    handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    for stream in (1, 2):
+        os.dup2(handle, stream)
+    os.close(handle)
+
+
 def main() -> int:
     """Do it, and leave the error in the journal for the command that asked."""
     folder, locks = Path(sys.argv[1]), Path(sys.argv[2])
+    _keep_the_terminal_for_ourselves(folder / LOG_FOLDER / "worker.log")
     try:
         bring_up_to_date(folder, locks)
     except KeyboardInterrupt:

@@ -22,7 +22,7 @@ from modelbuild.measure.statistics import RESAMPLES, Latency, Speedup, compare, 
 from modelbuild.report import Report
 from modelbuild.runtime.session import SessionSettings, session_options, usable_cores
 from modelbuild.samples import Ints, Limits, random_batch
-from modelbuild.spec import BenchmarkSpec
+from modelbuild.stage_spec import BenchmarkSpec
 from modelbuild.tasks import TASKS
 
 SPEC = BenchmarkSpec

@@ -16,7 +16,7 @@ from modelbuild.reference import input_names, load_reference
 from modelbuild.report import Check, Report
 from modelbuild.samples import limits_of, random_batch
 from modelbuild.signature import signature_to_dict
-from modelbuild.spec import ExportSpec
+from modelbuild.stage_spec import ExportSpec
 from modelbuild.tasks import TASKS, Task
 
 SPEC = ExportSpec

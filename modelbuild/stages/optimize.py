@@ -17,7 +17,7 @@ from modelbuild.report import Check, Report, read_report
 from modelbuild.runtime.session import SessionSettings, open_session
 from modelbuild.samples import Batch, Limits, random_batches
 from modelbuild.signature import Signature, signature_to_dict
-from modelbuild.spec import OptimizeSpec
+from modelbuild.stage_spec import OptimizeSpec
 
 SPEC = OptimizeSpec
 REPORT: str | None = "report.json"

@@ -18,7 +18,8 @@ from modelbuild.report import Report, read_report, require_passed
 from modelbuild.runtime.load import GOLDEN_FILE, load
 from modelbuild.runtime.session import SessionSettings, open_session
 from modelbuild.samples import Limits, random_batch
-from modelbuild.spec import FolderFiles, PackageSpec, PathSource
+from modelbuild.spec import PathSource
+from modelbuild.stage_spec import FolderFiles, PackageSpec
 
 SPEC = PackageSpec
 REPORT: str | None = None

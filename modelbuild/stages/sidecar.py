@@ -10,10 +10,10 @@ from typing import Any
 
 from modelbuild.digest import write_json
 from modelbuild.errors import ExportError
+from modelbuild.model_files import CONFIG_FILE, TOKENIZER_FILES, is_weight
 from modelbuild.reference import architecture_for, reference_config, verify_source
 from modelbuild.report import Check, Report
-from modelbuild.sources import CONFIG_FILE, TOKENIZER_FILES, is_weight
-from modelbuild.spec import FolderFiles, SidecarSpec
+from modelbuild.stage_spec import FolderFiles, SidecarSpec
 from modelbuild.tasks import TASKS, Task
 
 SPEC = SidecarSpec

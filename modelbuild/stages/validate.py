@@ -13,13 +13,14 @@ import onnxruntime as ort
 import torch
 
 from modelbuild.graph import MODEL_FILE, GraphFacts, read_graph
+from modelbuild.model_files import CONFIG_FILE
 from modelbuild.parity import Comparison, Rule, compare, parity_checks
 from modelbuild.reference import input_names, load_reference, run_reference, tokenize, tokenizer_size
 from modelbuild.report import Check, Report, read_report
 from modelbuild.runtime.session import SessionSettings, open_session
 from modelbuild.samples import TEXTS, Batch, Limits, covering_batches, limits_of, random_batch, random_batches
-from modelbuild.sources import CONFIG_FILE
-from modelbuild.spec import ValidateSpec, Validation
+from modelbuild.spec import Validation
+from modelbuild.stage_spec import ValidateSpec
 from modelbuild.tasks import TASKS, Task
 
 SPEC = ValidateSpec

@@ -18,7 +18,8 @@ from modelbuild.measure.probes import Block, count_gflop, gemm_gflops, peak_memo
 from modelbuild.measure.processes import MeasuredProcess, interleave, open_processes, quietest
 from modelbuild.measure.sides import OnnxruntimeSide, PytorchSide, Side
 from modelbuild.runtime.session import SessionSettings
-from modelbuild.spec import Benchmark, InitSource, Scalar, StageModel
+from modelbuild.spec import Benchmark, InitSource, Scalar
+from modelbuild.stage_spec import StageModel
 
 INPUTS = {"input_ids": np.ones((2, 3), dtype=np.int64)}
 PLAN = Benchmark(kind="quick", rounds=5, runs=2, warmup=1)

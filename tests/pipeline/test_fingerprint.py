@@ -31,7 +31,7 @@ INVALIDATED: dict[str, tuple[tuple[str, ...], set[str]]] = {
     "exporter": (("exporter=optimum",), {"export", "package"}),
     "sidecar": (("sidecar=off",), {"sidecar", "package"}),
     "optimization": (("optimization=basic",), {"optimize", "package"}),
-    "providers": (("providers=cuda",), {"optimize", "validate", "benchmark", "package"}),
+    "providers": (("providers=cuda",), {"validate", "benchmark", "package"}),
     "session": (("session=edge",), {"validate", "benchmark", "package"}),
     "validation": (("validation=quick",), {"validate", "package"}),
     "benchmark": (("benchmark=full",), {"benchmark", "package"}),
@@ -208,9 +208,9 @@ def test_optimums_version_matters_only_where_optimum_exports() -> None:
 @pytest.mark.parametrize(
     ("distribution", "stages"),
     [
-        ("onnxscript", {"export", "optimize"}),
+        ("onnxscript", {"export", "optimize", "package"}),
         ("jinja2", {"package"}),
-        ("tokenizers", {"export", "sidecar", "validate", "benchmark"}),
+        ("tokenizers", {"export", "sidecar", "validate", "benchmark", "package"}),
         ("dvc", set()),
     ],
 )

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from modelbuild.report import write_report
-from modelbuild.spec import Exporter, ExportSpec, InitSource, Opset, StageModel
+from modelbuild.spec import Exporter, InitSource, Opset
+from modelbuild.stage_spec import ExportSpec, StageModel
 from modelbuild.stages import export
 
 CONFIG: dict[str, bool | int | float | str | None] = {

@@ -15,7 +15,8 @@ from modelbuild.errors import ExportError, PackageError
 from modelbuild.graph import MODEL_FILE
 from modelbuild.measure.processes import Samples
 from modelbuild.report import read_report, write_report
-from modelbuild.spec import Benchmark, BenchmarkSpec, InitSource, Providers, Scalar, Session, StageModel
+from modelbuild.spec import Benchmark, InitSource, Providers, Scalar, Session
+from modelbuild.stage_spec import BenchmarkSpec, StageModel
 from modelbuild.stages import benchmark
 from modelbuild.tasks import TASKS
 

@@ -11,7 +11,8 @@ import pytest
 from modelbuild.errors import ExportError
 from modelbuild.graph import MODEL_FILE, module_tree, read_graph
 from modelbuild.report import read_report
-from modelbuild.spec import Exporter, ExportSpec, InitSource, Opset, StageModel
+from modelbuild.spec import Exporter, InitSource, Opset
+from modelbuild.stage_spec import ExportSpec, StageModel
 from modelbuild.stages import export
 from modelbuild.tasks import TASKS, TaskName
 

@@ -12,7 +12,8 @@ import pytest
 from modelbuild import candidates
 from modelbuild.errors import OptimizeError
 from modelbuild.graph import MODEL_FILE, read_graph
-from modelbuild.spec import Optimization, OptimizeSpec, Precision, Providers
+from modelbuild.spec import Optimization, Precision
+from modelbuild.stage_spec import OptimizeSpec
 from modelbuild.stages import optimize
 
 pytestmark = pytest.mark.slow
@@ -22,7 +23,6 @@ def _spec(kind: str) -> OptimizeSpec:
     return OptimizeSpec(
         optimization=Optimization.model_validate({"kind": kind}),
         precision=Precision(kind="fp32"),
-        providers=Providers(order=("cpu",)),
     )
 
 

@@ -10,7 +10,8 @@ import pytest
 
 from modelbuild.digest import sha256_file
 from modelbuild.errors import ExportError
-from modelbuild.spec import FolderFiles, Sidecar, SidecarSpec, StageModel
+from modelbuild.spec import Sidecar
+from modelbuild.stage_spec import FolderFiles, SidecarSpec, StageModel
 from modelbuild.stages import sidecar
 from modelbuild.tasks import TaskName
 

@@ -14,17 +14,8 @@ from onnx import numpy_helper
 
 from modelbuild.graph import MODEL_FILE
 from modelbuild.report import Report, write_report
-from modelbuild.spec import (
-    Opset,
-    Precision,
-    Providers,
-    Session,
-    Sidecar,
-    SidecarSpec,
-    StageModel,
-    ValidateSpec,
-    Validation,
-)
+from modelbuild.spec import Opset, Precision, Providers, Session, Sidecar, Validation
+from modelbuild.stage_spec import SidecarSpec, StageModel, ValidateSpec
 from modelbuild.stages import sidecar, validate
 
 pytestmark = pytest.mark.slow

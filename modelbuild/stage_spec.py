@@ -1,0 +1,93 @@
+"""What each stage of a build depends on: its slice of the configuration, and the content of the model's files."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from modelbuild.spec import (
+    Benchmark,
+    BuildSpec,
+    Digests,
+    Exporter,
+    InitSource,
+    Opset,
+    Optimization,
+    Precision,
+    Providers,
+    Session,
+    Sidecar,
+    Strict,
+    Validation,
+)
+from modelbuild.tasks import TaskName
+
+
+class FolderFiles(Strict):
+    """A model source that is a folder, known by its content: file name -> sha256."""
+
+    kind: Literal["folder"]
+    files: Digests
+
+
+class StageModel(Strict):
+    """The model as a stage sees it: what it is, not where it was found."""
+
+    source: Annotated[FolderFiles | InitSource, Field(discriminator="kind")]
+
+
+class ExportSpec(Strict):
+    """What export depends on."""
+
+    model: StageModel
+    task: TaskName
+    opset: Opset
+    exporter: Exporter
+
+
+class SidecarSpec(Strict):
+    """What sidecar depends on."""
+
+    model: StageModel
+    task: TaskName
+    sidecar: Sidecar
+
+
+class OptimizeSpec(Strict):
+    """What optimize depends on, beside the exported graph."""
+
+    optimization: Optimization
+    precision: Precision
+
+
+class ValidateSpec(Strict):
+    """What validate depends on, beside the optimized graph and the sidecar files."""
+
+    model: StageModel
+    task: TaskName
+    opset: Opset
+    precision: Precision
+    providers: Providers
+    session: Session
+    validation: Validation
+
+
+class BenchmarkSpec(Strict):
+    """What benchmark depends on, beside the optimized graph. `host` names the machine the figures hold for."""
+
+    model: StageModel
+    task: TaskName
+    providers: Providers
+    session: Session
+    benchmark: Benchmark
+    host: dict[str, str]
+
+
+class PackageSpec(Strict):
+    """What package depends on, beside the files it assembles: the build as declared, and what it was resolved to."""
+
+    build: BuildSpec
+    model: StageModel
+    origin: dict[str, str]
+    task: TaskName

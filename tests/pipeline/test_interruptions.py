@@ -43,7 +43,7 @@ def _terminate(process: subprocess.Popen[str], stage: int) -> None:
 @pytest.mark.parametrize(
     ("harm", "exit_code", "exports"),
     [
-        (_kill_command, -signal.SIGKILL, 1),
+        (_kill_command, -signal.SIGKILL, 1),  # its worker finishes, and nothing is done again
         (_kill_worker, 7, 2),
         (_kill_stage, 7, 2),
         (_control_c, 130, 2),
@@ -62,15 +62,6 @@ def test_the_next_run_completes_after(
     finished = run(*TINY, cwd=tmp_path)
     assert finished.returncode == 0, finished.stderr
     assert stages_started(tmp_path)["export"] == exports
+    assert {count for name, count in stages_started(tmp_path).items() if name != "export"} == {1}
     assert leftovers(tmp_path) == []
     wait_for(lambda: not psutil.pid_exists(stage))
-
-
-def test_a_killed_command_leaves_a_worker_that_finishes(tmp_path: Path) -> None:
-    process = start(*TINY, cwd=tmp_path)
-    _pid_of_export(tmp_path)
-    process.kill()
-    process.communicate(timeout=60)
-    finished = run(*TINY, cwd=tmp_path)
-    assert finished.returncode == 0, finished.stderr
-    assert set(stages_started(tmp_path).values()) == {1}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import platform
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from pathlib import Path
 import platformdirs
 
 from modelbuild.errors import HostError
+from modelbuild.locks import hold
 
 
 @contextmanager
@@ -23,16 +23,11 @@ def exclusive(name: str, say: Callable[[str], None]) -> Iterator[None]:
     path = lock_file(name)
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        stream = path.open("a", encoding="utf-8")
+        path.touch()
     except OSError as error:
         hint = "set XDG_CACHE_HOME to a folder of yours"
         raise HostError(f"cannot open the lock: {error}", where=str(path), hint=hint) from error
-    with stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say(f"waiting for another {name} on this machine ({path})")
-            fcntl.flock(stream, fcntl.LOCK_EX)
+    with hold(path, on_wait=lambda holder: say(f"waiting for {holder}, which is at a {name} ({path})")):
         yield
 
 

@@ -13,8 +13,8 @@ from types import FrameType
 from typing import Any
 
 from modelbuild.errors import HostError, Interrupted
+from modelbuild.locks import hold
 from modelbuild.pipeline import journal
-from modelbuild.pipeline.locks import hold
 from modelbuild.pipeline.project import Workspace, stage_params, write_adhoc_project
 from modelbuild.pipeline.publish import publish
 from modelbuild.pipeline.state import StageState, build_states, open_project

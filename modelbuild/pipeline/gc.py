@@ -11,7 +11,7 @@ from pathlib import Path
 from dvc.repo import Repo
 
 from modelbuild.errors import HostError
-from modelbuild.pipeline.locks import is_held
+from modelbuild.locks import is_held
 from modelbuild.pipeline.project import Workspace
 from modelbuild.pipeline.state import cached_objects, open_project, read_yaml
 

@@ -17,8 +17,8 @@ from dvc.exceptions import DvcException, ReproductionError
 from dvc.repo import Repo
 
 from modelbuild.errors import HostError, Interrupted, ModelbuildError, PackageError
+from modelbuild.locks import hold
 from modelbuild.pipeline import journal
-from modelbuild.pipeline.locks import hold
 from modelbuild.pipeline.project import LOG_FOLDER
 from modelbuild.pipeline.state import StageState, build_states, cached_objects, open_project, project_stages
 from modelbuild.report import read_report, require_passed

@@ -169,7 +169,7 @@ def test_a_build_depends_on_the_variant_that_it_chose_and_on_no_other() -> None:
 def test_imports_inside_functions_and_of_a_module_from_its_package_are_followed(package: Path) -> None:
     stages = specs()
     append(package / "stages" / "sidecar.py", "def late() -> None:\n    from modelbuild.pipeline import journal\n")
-    append(package / "pipeline" / "journal.py", "import modelbuild.pipeline.locks\n")
+    append(package / "pipeline" / "journal.py", "import modelbuild.locks\n")
     assert {"pipeline/journal.py", "pipeline/locks.py"} <= set(code(stages)["sidecar"])
 
 

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from modelbuild.pipeline.locks import hold, is_held
+from modelbuild.locks import hold, is_held
 
 
 def test_a_lock_is_held_inside_and_free_after(tmp_path: Path) -> None:
@@ -31,7 +31,7 @@ def test_a_child_that_was_handed_the_lock_keeps_it_after_its_parent_let_go(tmp_p
 def test_who_waits_is_told_who_has_it(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     code = (
-        "import sys; from pathlib import Path; from modelbuild.pipeline.locks import hold\n"
+        "import sys; from pathlib import Path; from modelbuild.locks import hold\n"
         "with hold(Path(sys.argv[1])): print('held', flush=True); input()"
     )
     command = [sys.executable, "-c", code, str(path)]

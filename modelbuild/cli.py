@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Sequence
 from typing import Protocol, cast
 
+from modelbuild import __version__
 from modelbuild.errors import ConfigError, HostError, Interrupted, ModelbuildError, unforeseen
 from modelbuild.suggest import did_you_mean
 
@@ -42,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command that `arguments` (those of the process, by default) ask for, and return its exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     os.environ.update({key: value for key, value in _QUIET.items() if key not in os.environ})
-    debug = "--debug" in words or "debug=true" in words
+    debug = any(word.lower() in ("--debug", "debug=true") for word in words)
     try:
         return _dispatch([word for word in words if word != "--debug"])
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - whatever it is becomes a line
@@ -60,6 +61,9 @@ def _known(error: Exception | KeyboardInterrupt) -> ModelbuildError:
 
 
 def _dispatch(words: list[str]) -> int:
+    if words == ["--version"]:
+        print(f"modelbuild {__version__}")
+        return 0
     if words and words[0] in COMMANDS:
         return _command(COMMANDS[words[0]]).run(words[1:])
     if words and "=" not in words[0] and not words[0].startswith(("-", "~")):

@@ -15,31 +15,33 @@ from pathlib import Path
 
 
 @contextmanager
-def hold(path: Path, on_wait: Callable[[str], None] | None = None) -> Iterator[int]:
+def hold(path: Path, on_wait: Callable[[str], None] | None = None, *, shared: bool = False) -> Iterator[int]:
     """Hold the lock `path`, and give its file descriptor, which may be passed to a child.
 
-    When another process has it, `on_wait` is called once with who that is, and then this one waits.
+    Many may hold it `shared` at once, or one alone. When another process has it, `on_wait` is called once with who that
+    is, and then this one waits.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
-        _acquire(handle, on_wait)
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, f"process {os.getpid()}".encode(), 0)
+        _acquire(handle, fcntl.LOCK_SH if shared else fcntl.LOCK_EX, on_wait)
+        if not shared:
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, f"process {os.getpid()}".encode(), 0)
         yield handle
     finally:
         os.close(handle)
 
 
-def _acquire(handle: int, on_wait: Callable[[str], None] | None) -> None:
+def _acquire(handle: int, mode: int, on_wait: Callable[[str], None] | None) -> None:
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(handle, mode | fcntl.LOCK_NB)
     except OSError as error:
         if error.errno not in (errno.EAGAIN, errno.EACCES):
             raise
         if on_wait:
             on_wait(os.pread(handle, 100, 0).decode(errors="replace") or "another process")
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        fcntl.flock(handle, mode)
 
 
 def is_held(path: Path) -> bool:

@@ -7,7 +7,8 @@ import importlib.util
 import tempfile
 from pathlib import Path
 
-from modelbuild.errors import HostError
+from modelbuild.errors import HostError, PackageError
+from modelbuild.providers import PROVIDERS, ort_name
 from modelbuild.spec import Providers
 
 _WHEELS = ("onnxruntime", "onnxruntime-gpu")
@@ -55,4 +56,12 @@ def _probe(providers: Providers) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "probe.onnx"
         save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
-        open_session(path, providers=[(n, providers.options(n)) for n in providers.order], settings=SessionSettings())
+        try:
+            open_session(path, providers=providers.choices(), settings=SessionSettings())
+        except PackageError as error:
+            needs = PROVIDERS[providers.order[0]].needs
+            raise HostError(
+                f"{ort_name(providers.order[0])} does not load: {error.problems[0].what}",
+                where="this machine",
+                hint=f"it needs {needs}",
+            ) from error

@@ -12,7 +12,7 @@ from typing import Any
 from modelbuild.digest import sha256_file, sha256_json, write_json
 from modelbuild.errors import ConfigError
 from modelbuild.sources import Digest, Located, locate
-from modelbuild.spec import BuildSpec, Strict
+from modelbuild.spec import BuildSpec, PathSource, Strict
 from modelbuild.stage_spec import BenchmarkSpec, ExportSpec, OptimizeSpec, PackageSpec, SidecarSpec, ValidateSpec
 from modelbuild.tasks import TASKS, TaskName, task_of
 
@@ -82,8 +82,16 @@ def stage_specs(build: ResolvedBuild, host: Mapping[str, str]) -> dict[str, Stri
             benchmark=spec.benchmark,
             host=dict(host),
         ),
-        "package": PackageSpec(build=spec, model=everything, origin=dict(located.origin), task=task),
+        "package": PackageSpec(build=_without_path(spec), model=everything, origin=dict(located.origin), task=task),
     }
+
+
+def _without_path(spec: BuildSpec) -> BuildSpec:
+    """The build without the path of this machine that a `path` source has: what is in the files is told elsewhere."""
+    if not isinstance(spec.model.source, PathSource):
+        return spec
+    source = spec.model.source.model_copy(update={"path": Path(spec.model.source.path).name})
+    return spec.model_copy(update={"model": spec.model.model_copy(update={"source": source})})
 
 
 class DigestCache:

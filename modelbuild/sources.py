@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 from collections.abc import Callable, Mapping
@@ -119,8 +120,17 @@ def _snapshot(source: HubSource) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     wanted = [CONFIG_FILE, *WEIGHT_GLOBS, *TOKENIZER_FILES, *OTHER_FILES]
+
+    def fetch(*, local: bool) -> Path:
+        name, revision = source.repository, source.revision
+        return Path(snapshot_download(name, revision=revision, allow_patterns=wanted, local_files_only=local))
+
     try:
-        return Path(snapshot_download(source.repository, revision=source.revision, allow_patterns=wanted))
+        with contextlib.suppress(LocalEntryNotFoundError):
+            cached = fetch(local=True)
+            if (cached / CONFIG_FILE).exists() and any(cached.glob("*.safetensors")):
+                return cached
+        return fetch(local=False)
     except LocalEntryNotFoundError as error:
         raise ExportError(
             f"'{source.repository}' at {source.revision[:12]} is not in the local cache, and the hub cannot be reached",

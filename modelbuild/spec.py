@@ -158,6 +158,10 @@ class Providers(Strict):
             raise ValueError(f"order names a provider twice: {', '.join(self.order)}")
         return self
 
+    def choices(self) -> tuple[tuple[str, dict[str, bool | int | str]], ...]:
+        """Names with their options, in order, as the runtime takes them."""
+        return tuple((name, self.options(name)) for name in self.order)
+
     def options(self, name: ProviderName) -> dict[str, bool | int | str]:
         """The options of provider `name` that are set, by ONNX Runtime's names."""
         values: dict[str, Any] = getattr(self, name).model_dump(exclude_none=True)

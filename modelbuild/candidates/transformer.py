@@ -25,7 +25,7 @@ _MODEL_TYPES = {"distilbert": "bert", "roberta": "bert", "bert": "bert", "electr
 
 def optimize(kind: str, source: Path, facts: Mapping[str, Any], out: Path) -> None:
     """Fuse, then fold what the fusions left to fold, and save it at the portable level."""
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".fused.") as scratch:
+    with tempfile.TemporaryDirectory(dir=out, prefix=".fused.") as scratch:
         fused = Path(scratch) / MODEL_FILE
         try:
             if facts["exporter"] == "dynamo":

@@ -8,10 +8,8 @@ import sys
 import time
 from pathlib import Path
 
-from omegaconf import DictConfig
-
-from modelbuild.config.compose import compose_sweep, job_of_sweep, request_of, run_hydra
-from modelbuild.config.overrides import prepare
+from modelbuild.config.compose import DictConfig, compose, compose_sweep, job_of_sweep, request_of, run_hydra
+from modelbuild.config.overrides import examine
 from modelbuild.digest import write_json
 from modelbuild.errors import ModelbuildError, SweepError, unforeseen
 from modelbuild.pipeline.driver import build
@@ -19,6 +17,8 @@ from modelbuild.pipeline.project import Workspace
 from modelbuild.render.terminal import JobResult, print_build, print_sweep
 
 _MULTIRUN = ("-m", "--multirun")
+# Hydra sets it for every job, on whatever launcher: the folder, seen from the workspace, that takes the results.
+_RESULTS = "MODELBUILD_SWEEP_RESULTS"
 _COMPLETION = ("--shell-completion", "-sc")
 _NO_RUN = ("--help", "-h", "--hydra-help", "--cfg", "-c", "--info", "-i", "--version")
 
@@ -30,7 +30,10 @@ def run(words: list[str]) -> int:
         return _single(words, workspace)  # what follows is said to the shell, and is no override
     overrides = [word for word in words if "=" in word and not word.startswith("-")]
     flags = [word for word in words if word not in overrides]
-    arguments = [*flags, *prepare(overrides, workspace)]
+    prepared, problems = examine(overrides, workspace)
+    if problems:
+        compose(overrides, workspace)  # which raises them, with whatever else is wrong
+    arguments = [*flags, *prepared]
     if any(flag in _MULTIRUN for flag in flags) and not any(flag.split("=")[0] in _NO_RUN for flag in flags):
         return _sweep(arguments, overrides, workspace)
     return _single(arguments, workspace)
@@ -54,36 +57,31 @@ def _single(arguments: list[str], workspace: Path) -> int:
 
 def _sweep(arguments: list[str], overrides: list[str], workspace: Path) -> int:
     """Run a sweep: nothing starts before every job is known to compose, and every job ends in one table."""
-    if not any(override.startswith("hydra/sweeper") for override in overrides):
-        compose_sweep(overrides, workspace)
-    chosen = next((o.partition("=")[2] for o in overrides if o.startswith("hydra.sweep.dir=")), None)
-    folder = Path(chosen) if chosen else _new_sweep_folder()
-    run_hydra(arguments if chosen else [*arguments, f"hydra.sweep.dir={folder}"], sweep_job)
-    results = [
-        JobResult(**json.loads(path.read_text(encoding="utf-8"))) for path in sorted(folder.glob("*/result.json"))
-    ]
-    results.sort(key=lambda result: result.number)
+    ours = not any(override.startswith("hydra/sweeper") for override in overrides)
+    jobs = len(compose_sweep(overrides, workspace)) if ours else 0
+    folder = Path("artifacts", ".sweeps", f"{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}")
+    run_hydra([*arguments, f"+hydra.job.env_set.{_RESULTS}={folder}"], sweep_job)
+    texts = [path.read_text(encoding="utf-8") for path in folder.glob("*.json")]
+    results = sorted((JobResult(**json.loads(text)) for text in texts), key=lambda result: result.number)
     print_sweep(results)
-    failed = [result for result in results if result.exit_code]
-    if failed:
+    failed = [str(result.number) for result in results if result.exit_code]
+    failed += ["no result"] * max(0, jobs - len(results))
+    if failed or not results:
         raise SweepError(
-            f"{len(failed)} of {len(results)} jobs failed",
-            where=", ".join(str(r.number) for r in failed),
+            f"{len(failed)} of {max(jobs, len(results))} jobs failed",
+            where=", ".join(failed),
             hint="run it again: what is done stays done",
         )
     return 0
 
 
-def _new_sweep_folder() -> Path:
-    return Path("artifacts", ".sweeps", f"{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}")
-
-
 def sweep_job(config: DictConfig) -> None:
     """One job of a sweep, maybe in another process: build, and write down what came of it, for the table."""
-    folder, number, overrides = job_of_sweep()
+    number, overrides = job_of_sweep()
     result = _result(config, Path.cwd(), number, overrides)
-    (folder / str(number)).mkdir(parents=True, exist_ok=True)
-    write_json(folder / str(number) / "result.json", vars(result))
+    folder = Path(os.environ[_RESULTS])
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / f"{number}.json", vars(result))
 
 
 def _result(config: DictConfig, workspace: Path, number: int, overrides: str) -> JobResult:

@@ -14,6 +14,9 @@ from modelbuild.render.terminal import PlannedStage, print_plan
 
 def run(words: list[str]) -> int:
     """Print the plan of every build that the overrides in `words` ask for (a sweep has several). Returns 0."""
+    if {"-h", "--help"} & set(words):
+        print(__doc__)
+        return 0
     workspace = Path.cwd()
     requests = compose_sweep([word for word in words if word not in ("-m", "--multirun")], workspace)
     seen: dict[str, str] = {}

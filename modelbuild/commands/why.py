@@ -15,6 +15,9 @@ def run(words: list[str]) -> int:
     """Print, for the build that the overrides in `words` ask for, the state of each stage and what changed. Returns
     0.
     """
+    if {"-h", "--help"} & set(words):
+        print(__doc__)
+        return 0
     workspace = Workspace(Path.cwd())
     build, params, states = plan(compose(words, workspace.root).spec, workspace)
     against, locked = nearest(build.build_id(), params, locked_builds(workspace))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,11 +21,12 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig as DictConfig
+from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from modelbuild.config.location import config_folders, packaged
-from modelbuild.config.overrides import TOP_KEYS, prepare
+from modelbuild.config.overrides import TOP_KEYS, examine, prepare
 from modelbuild.config.schema import decode
 from modelbuild.errors import ConfigError, ModelbuildError, Problem
 from modelbuild.spec import BuildSpec
@@ -52,7 +54,7 @@ class _UserConfig(SearchPathPlugin):
 
 def compose(overrides: Sequence[str], workspace: Path) -> Request:
     """The build that `overrides` ask for. Raises ConfigError with every problem."""
-    prepared = prepare(overrides, workspace)
+    prepared, problems = examine(overrides, workspace)
     Plugins.instance().register(_UserConfig)
     GlobalHydra.instance().clear()
     with (
@@ -60,7 +62,13 @@ def compose(overrides: Sequence[str], workspace: Path) -> Request:
         hydra.initialize_config_dir(str(packaged("conf")), version_base=VERSION_BASE, job_name="modelbuild"),
     ):
         config = hydra.compose(CONFIG_NAME, overrides=prepared)
-    return request_of(config, workspace)
+    try:
+        request = request_of(config, workspace)
+    except ConfigError as error:
+        raise ConfigError.collected([*problems, *error.problems]) from error
+    if problems:
+        raise ConfigError.collected(problems)
+    return request
 
 
 def compose_sweep(overrides: Sequence[str], workspace: Path) -> list[Request]:
@@ -111,10 +119,10 @@ def run_hydra(arguments: Sequence[str], job: Callable[[DictConfig], None]) -> No
         hydra.main(version_base=VERSION_BASE, config_path=str(packaged("conf")), config_name=CONFIG_NAME)(job)()
 
 
-def job_of_sweep() -> tuple[Path, int, str]:
-    """Inside a job of a sweep: the sweep's folder, the job's number and its overrides."""
+def job_of_sweep() -> tuple[int, str]:
+    """Inside a job of a sweep: its number and its overrides."""
     config = HydraConfig.get()
-    return Path(config.sweep.dir), int(config.job.num), str(config.job.override_dirname)
+    return int(config.job.num), str(config.job.override_dirname)
 
 
 @contextmanager
@@ -133,4 +141,8 @@ def _one_error() -> Iterator[None]:
         raise ConfigError(f"not valid YAML: {error}", where="conf") from error
     except ValueError as error:  # a file that is not UTF-8; a number where the name of a choice belongs
         hint = 'quote numbers in a defaults list: override /opset: "17"'
-        raise ConfigError(str(error), where="conf", hint=hint if "int" in str(error) else "") from error
+        raise ConfigError(
+            str(error),
+            where="conf",
+            hint=hint if re.search(r"\bint\b", str(error)) else "",
+        ) from error

@@ -22,10 +22,17 @@ _PLAIN_WORD = re.compile(r"[A-Za-z_][\w.-]*")
 
 
 def prepare(overrides: Sequence[str], workspace: Path) -> list[str]:
+    """`overrides` as `examine` makes them. Raises ConfigError with all problems where there are any."""
+    prepared, problems = examine(overrides, workspace)
+    if problems:
+        raise ConfigError.collected(problems)
+    return prepared
+
+
+def examine(overrides: Sequence[str], workspace: Path) -> tuple[list[str], list[Problem]]:
     """`overrides` as Hydra takes them: choices that look like numbers quoted, known keys settable wherever they are.
 
-    Raises ConfigError with one problem for each override that is not one, or names a group, choice or key that
-    does not exist.
+    Those that are no override, or name a group, choice or key that does not exist, are left out, with a problem each.
     """
     known, choices = set(known_keys()), groups(workspace)
     prepared, problems = [], []
@@ -37,10 +44,9 @@ def prepare(overrides: Sequence[str], workspace: Path) -> list[str]:
             continue
         found = _check(override, known, choices)
         problems += found
-        prepared.append(_rewritten(text, override, choices))
-    if problems:
-        raise ConfigError.collected(problems)
-    return prepared
+        if not found:
+            prepared.append(_rewritten(text, override, choices))
+    return prepared, problems
 
 
 def _syntax_hint(text: str, error: HydraException) -> str:

@@ -27,7 +27,7 @@ def export(model: torch.nn.Module, task: Task, inputs: Mapping[str, npt.NDArray[
     Optimum makes its own inputs to trace with; `inputs` gives the names and their order, which are checked.
     """
     logging.getLogger("optimum").setLevel(logging.ERROR)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".optimum.") as scratch:
+    with tempfile.TemporaryDirectory(dir=out, prefix=".optimum.") as scratch:
         with warnings.catch_warnings():  # of the tracer, about branches in code that is not ours; validation finds them
             warnings.simplefilter("ignore")
             graph = _exported(model, task, opset, Path(scratch))

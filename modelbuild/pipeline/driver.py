@@ -48,14 +48,16 @@ def build(spec: BuildSpec, workspace: Workspace, *, out: Path | None = None) -> 
     resolved = resolve_here(spec, workspace)
     build_id = resolved.build_id()
     folder = workspace.adhoc / build_id
-    locks = workspace.private / "locks"
-    with hold(locks / f"build-{build_id}", on_wait=_waiting(build_id)) as lock:
+    with (
+        hold(workspace.busy_lock(), shared=True) as busy,
+        hold(workspace.build_lock(build_id), on_wait=_waiting(build_id)) as lock,
+    ):
         params = stage_params(resolved)
         write_adhoc_project(workspace, folder, params, resolved.located.folder)
         before = len(journal.read_journal(folder))
         if any(state.status != "current" for state in build_states(open_project(folder), params)):
             print(f"{build_id}", file=sys.stderr, flush=True)
-            _work(folder, locks, lock)
+            _work(folder, workspace.locks, (busy, lock))
         if out:
             publish(folder / "package", out)
     events = journal.read_journal(folder)[before:]
@@ -77,7 +79,7 @@ def plan(spec: BuildSpec, workspace: Workspace) -> tuple[ResolvedBuild, dict[str
     params = stage_params(resolved)
     folder = workspace.adhoc / resolved.build_id()
     if folder.exists():
-        with hold(workspace.private / "locks" / f"build-{resolved.build_id()}", on_wait=_waiting(resolved.build_id())):
+        with hold(workspace.build_lock(resolved.build_id()), on_wait=_waiting(resolved.build_id())):
             write_adhoc_project(workspace, folder, params, resolved.located.folder)
             return resolved, params, build_states(open_project(folder), params)
     with workspace.scratch() as scratch:
@@ -89,10 +91,10 @@ def _waiting(build_id: str) -> Callable[[str], None]:
     return lambda holder: print(f"waiting for {holder}, which is building {build_id}", file=sys.stderr, flush=True)
 
 
-def _work(folder: Path, locks: Path, lock: int) -> None:
-    """Run the worker, with the build's lock in its hands, and raise what it failed with."""
+def _work(folder: Path, locks: Path, held: tuple[int, ...]) -> None:
+    """Run the worker, with the locks that are `held` in its hands too, and raise what it failed with."""
     command = [sys.executable, "-m", "modelbuild.pipeline.worker", str(folder), str(locks)]
-    with _terminable(), subprocess.Popen(command, pass_fds=(lock,), stdin=subprocess.DEVNULL) as worker:
+    with _terminable(), subprocess.Popen(command, pass_fds=held, stdin=subprocess.DEVNULL) as worker:
         try:
             code = worker.wait()
         except BaseException:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from dvc.repo import Repo
 
 from modelbuild.errors import HostError
-from modelbuild.locks import is_held
+from modelbuild.locks import hold, is_held
 from modelbuild.pipeline.project import Workspace
 from modelbuild.pipeline.state import cached_objects, open_project, read_yaml
 
@@ -33,39 +33,30 @@ class Collected:
 def collect(workspace: Workspace, *, older_than_days: float | None, dry: bool) -> Collected:
     """Delete ad hoc builds not touched for `older_than_days` (None: keep all), then what no build refers to any more.
 
+    What counts is the lock file of every build, declared or ad hoc, and whatever else the root's DVC project tracks.
     Raises HostError while a build is running.
     """
-    _require_idle(workspace)
-    stale = [path for path in _adhoc_builds(workspace) if _is_stale(path, older_than_days)]
-    if not dry:
-        for path in stale:
-            shutil.rmtree(path)
-    kept = [path for path in _adhoc_builds(workspace) if path not in stale]
-    repo = open_project(workspace.root)
-    before = _objects(repo)
-    if dry:
-        used = _used(repo, kept)
-        gone = {path: size for path, size in before.items() if path not in used}
-    else:
-        repo.gc(workspace=True, repos=[str(path) for path in kept], force=True)
-        after = _objects(repo)
-        gone = {path: size for path, size in before.items() if path not in after}
+    if is_held(workspace.busy_lock()):
+        raise HostError("a build is running", where=str(workspace.root), hint="run gc when it is done")
+    with hold(workspace.busy_lock()):
+        stale = [path for path in _adhoc_builds(workspace) if _is_stale(path, older_than_days)]
+        kept = [path for path in _adhoc_builds(workspace) if path not in stale]
+        repo = open_project(workspace.root)
+        used = _used(repo, [workspace.root, *kept])
+        gone = {path: path.stat().st_size for path in _objects(repo) if str(path) not in used}
+        entries = list(_dead_entries(repo, gone))
+        if not dry:
+            _delete(stale, gone, entries)
     return Collected(
         builds=tuple(path.name for path in stale),
         objects=len(gone),
         size_bytes=sum(gone.values()),
-        run_cache_entries=_prune_run_cache(repo, set(gone), dry=dry),
+        run_cache_entries=len(entries),
     )
 
 
-def _require_idle(workspace: Workspace) -> None:
-    for path in (workspace.private / "locks").glob("build-*"):
-        if is_held(path):
-            raise HostError("a build is running", where=path.name.removeprefix("build-"), hint="run gc when it is done")
-
-
 def _adhoc_builds(workspace: Workspace) -> list[Path]:
-    return sorted(path.parent for path in workspace.adhoc.glob("*/dvc.yaml"))
+    return sorted(path.parent for path in workspace.adhoc.glob("[!.]*/dvc.yaml"))
 
 
 def _is_stale(folder: Path, days: float | None) -> bool:
@@ -73,27 +64,34 @@ def _is_stale(folder: Path, days: float | None) -> bool:
     return days is not None and time.time() - newest > days * _DAY_S
 
 
-def _objects(repo: Repo) -> dict[str, int]:
-    root = Path(repo.cache.local.path)
-    return {str(path): path.stat().st_size for path in root.glob("??/*")}
+def _objects(repo: Repo) -> Iterator[Path]:
+    return Path(repo.cache.local.path).glob("??/*")
 
 
-def _used(repo: Repo, kept: list[Path]) -> set[str]:
-    used: set[str] = set()
-    for project in [repo, *(open_project(path) for path in kept)]:
-        for objects in project.used_objs(force=True).values():
-            used |= {repo.cache.local.oid_to_path(item.value) for item in objects}
+def _used(repo: Repo, projects: Iterable[Path]) -> set[str]:
+    """The files in the cache that a lock file names, metrics and plots included, or that the root project tracks."""
+    used = {repo.cache.local.oid_to_path(item.value) for items in repo.used_objs(force=True).values() for item in items}
+    for project in projects:
+        for stage in read_yaml(project / "dvc.lock").get("stages", {}).values():
+            for out in stage.get("outs", []):
+                used |= {path for path, _ in cached_objects(repo, out)}
     return used
 
 
-def _prune_run_cache(repo: Repo, gone: set[str], *, dry: bool) -> int:
-    """Entries of the run cache that name an output which is not in the cache can never be restored."""
-    pruned = 0
+def _dead_entries(repo: Repo, gone: Mapping[Path, int]) -> Iterator[Path]:
+    """Entries of the run cache that name an output which is not in the cache: they can never be restored."""
     for path in Path(repo.stage_cache.cache_dir).glob("??/*/*"):
-        outs = read_yaml(path)["outs"]
-        objects = [cached for out in outs for cached, _ in cached_objects(repo, out)]
-        if any(cached in gone or not os.path.exists(cached) for cached in objects):
-            pruned += 1
-            if not dry:
-                path.unlink()
-    return pruned
+        objects = [Path(cached) for out in read_yaml(path)["outs"] for cached, _ in cached_objects(repo, out)]
+        if any(cached in gone or not cached.exists() for cached in objects):
+            yield path
+
+
+def _delete(builds: Iterable[Path], objects: Iterable[Path], entries: Iterable[Path]) -> None:
+    for folder in builds:
+        shutil.rmtree(folder)
+    for path in objects:
+        path.unlink()
+    for path in entries:
+        path.unlink()
+        if not any(path.parent.iterdir()):
+            path.parent.rmdir()  # DVC takes an empty folder for an entry, and fails on it

@@ -24,6 +24,25 @@ LOCATION_FILE = ".source.json"
 LOG_FOLDER = "logs"
 
 
+# What git need not see of builds; static, because DVC takes back what it adds itself when a later stage fails.
+_IGNORED = """\
+/adhoc/
+/.modelbuild/
+/.sweeps/
+/*/.source.json
+/*/.journal.jsonl
+/*/.*.tmp/
+/*/logs/
+/*/params.yaml
+/*/export
+/*/sidecar
+/*/optimize
+/*/package
+/*/validate/validation.json
+/*/benchmark/benchmark.json
+"""
+
+
 @dataclass(frozen=True)
 class Workspace:
     """A folder with `artifacts/`, one DVC cache and, if the user has any, `conf/`."""
@@ -45,6 +64,19 @@ class Workspace:
         """What modelbuild remembers: locks, digests, DVC's state. For this user only."""
         return self.artifacts / ".modelbuild"
 
+    def build_lock(self, build_id: str) -> Path:
+        """The lock of one ad hoc build."""
+        return self.locks / f"build-{build_id}"
+
+    def busy_lock(self) -> Path:
+        """The lock that every running build shares, and that a collection of garbage wants alone."""
+        return self.locks / "busy"
+
+    @property
+    def locks(self) -> Path:
+        """Where locks are."""
+        return self.private / "locks"
+
     def cache_dir(self) -> Path:
         """The DVC cache that all builds share: the one that DVC is configured to use here."""
         from dvc.config import Config
@@ -57,7 +89,7 @@ class Workspace:
         try:
             self.adhoc.mkdir(parents=True, exist_ok=True)
             self.private.mkdir(mode=0o700, exist_ok=True)
-            _write_if_new(self.artifacts / ".gitignore", "/adhoc/\n/.modelbuild/\n/.sweeps/\n")
+            _write_if_new(self.artifacts / ".gitignore", _IGNORED)
             _write_if_new(self.root / ".dvc" / "config", _root_config(in_git=(self.root / ".git").exists()))
             _write_if_new(self.root / ".dvc" / ".gitignore", "/config.local\n/tmp\n/cache\n")
         except OSError as error:
@@ -135,8 +167,13 @@ def _adhoc_config(workspace: Workspace, folder: Path) -> str:
     cache = os.path.relpath(workspace.cache_dir(), folder / ".dvc")
     return (
         "[core]\n    no_scm = true\n    analytics = false\n    check_update = false\n"
-        f"    site_cache_dir = {workspace.private / 'dvc'}\n[cache]\n    dir = {cache}\n"
+        f"    site_cache_dir = {_quoted(str(workspace.private / 'dvc'))}\n[cache]\n    dir = {_quoted(cache)}\n"
     )
+
+
+def _quoted(value: str) -> str:
+    """A value as ConfigObj reads it, whatever is in it: a comma would make a list, and a hash a comment."""
+    return f"'{value}'" if '"' in value else f'"{value}"'
 
 
 def adhoc_stages() -> dict[str, Any]:

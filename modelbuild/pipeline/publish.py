@@ -27,7 +27,12 @@ def publish(package: Path, out: Path) -> None:
             verify_files(read_manifest(fresh), fresh)
             if out.exists():
                 os.replace(out, old)
-            os.replace(fresh, out)
+            try:
+                os.replace(fresh, out)
+            except BaseException:
+                if old.exists():
+                    os.replace(old, out)
+                raise
     except OSError as error:
         raise host_error(error, out) from error
 

@@ -10,16 +10,17 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
 from dvc.exceptions import DvcException, ReproductionError
 from dvc.repo import Repo
 
-from modelbuild.errors import HostError, Interrupted, ModelbuildError, PackageError
+from modelbuild.errors import HostError, Interrupted, ModelbuildError, PackageError, unforeseen
 from modelbuild.locks import hold
 from modelbuild.pipeline import journal
-from modelbuild.pipeline.project import LOG_FOLDER
+from modelbuild.pipeline.project import LOG_FOLDER, host_error
 from modelbuild.pipeline.state import StageState, build_states, cached_objects, open_project, project_stages
 from modelbuild.report import read_report, require_passed
 from modelbuild.stages import STAGES
@@ -36,10 +37,9 @@ def bring_up_to_date(folder: Path, locks: Path) -> None:
     os.chdir(folder)  # DVC takes the names of targets from here
     for name in STAGES:
         state = _state_of(open_project(folder), name)
-        if state.status == "current":
-            continue
-        with hold(locks / f"stage-{state.key}", on_wait=_waiting(name)):
-            _do(open_project(folder), folder, name)
+        if state.status != "current":
+            with hold(locks / f"stage-{state.key}", on_wait=_waiting(name)):
+                _do(open_project(folder), folder, name)
         if name == "validate":
             require_passed(read_report(folder / "validate" / "validation.json"))
 
@@ -73,7 +73,9 @@ def _reproduce(repo: Repo, folder: Path, name: str, *, force: bool = False) -> N
         last = next(iter(journal.read_journal(folder)[before:][-1:]), None)
         if last and last.what == "failed":
             raise last.error() from error
-        if last and last.what == "finished":
+        if isinstance(error.__cause__, OSError):
+            raise host_error(error.__cause__, folder) from error
+        if last is None or last.what != "started":
             raise PackageError(f"DVC: {error.__cause__ or error}", where=name, hint="run it again") from error
         raise HostError(
             f"{name} was killed before it could say why",
@@ -96,8 +98,8 @@ def _evict_corrupt(repo: Repo, folder: Path, name: str) -> bool:
             expected = Path(cached).parent.name + Path(cached).name
             if path and _md5(folder / path) != expected:
                 corrupt = True
-                os.unlink(cached)
-                os.unlink(folder / path)
+                Path(cached).unlink(missing_ok=True)
+                (folder / path).unlink(missing_ok=True)
     return corrupt
 
 
@@ -132,9 +134,11 @@ def main() -> int:
         bring_up_to_date(folder, locks)
     except KeyboardInterrupt:
         return Interrupted.exit_code
-    except ModelbuildError as error:
-        journal.record(folder, "build", "failed", error=error)
-        return error.exit_code
+    except Exception as error:  # noqa: BLE001 - it crosses to the command as an event of the journal
+        traceback.print_exc(file=sys.__stderr__)
+        known = error if isinstance(error, ModelbuildError) else unforeseen(error)
+        journal.record(folder, "build", "failed", error=known)
+        return known.exit_code
     return 0
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
-from modelbuild.errors import InputError, PackageError
+from modelbuild.errors import HostError, InputError, PackageError
 from modelbuild.manifest import Manifest, read_manifest, verify_files
 from modelbuild.runtime.inputs import check_inputs
 from modelbuild.runtime.session import ProviderChoice, SessionSettings, open_session
@@ -31,13 +31,15 @@ class Model:
         """The outputs by name. `inputs` are arrays by name; whatever numpy can read as one (torch tensors too) will do.
 
         Raises InputError when they do not fit the signature, or hold values the model cannot take, such as a token id
-        beyond its vocabulary.
+        beyond its vocabulary, and HostError when ONNX Runtime fails for another reason, such as memory.
         """
         arrays = check_inputs(self.manifest.signature, self.manifest.limits, inputs)
         try:
             values = self._session.run(self._output_names, arrays)
         except Exception as error:
-            raise InputError(f"the model cannot run these values: {error}") from error
+            if "INVALID_ARGUMENT" in str(error):
+                raise InputError(f"the model cannot take these values: {error}") from error
+            raise HostError(f"ONNX Runtime failed: {error}", where=self.manifest.name) from error
         return dict(zip(self._output_names, values, strict=True))
 
     @property
@@ -89,7 +91,10 @@ def _check_runtime(manifest: Manifest, folder: Path) -> None:
 
 
 def _version(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in text.split(".")[:2])
+    try:
+        return tuple(int(part) for part in text.split(".")[:2])
+    except ValueError as error:
+        raise PackageError(f"manifest.json is damaged: '{text}' is no version of onnxruntime") from error
 
 
 def _replay_golden(model: Model, folder: Path) -> None:

@@ -116,10 +116,11 @@ def open_session(
     settings: SessionSettings,
     allow_fallback: bool = False,
 ) -> ort.InferenceSession:
-    """A session on `model` that runs on the first of `providers`, or an error: never another provider in silence.
+    """A session on `model` with all of `providers`, or an error: none of them is left out in silence.
 
-    Raises HostError when a provider does not exist, or is not available or ONNX Runtime opened the session without the
-    first one (unless `allow_fallback`), and PackageError when the file cannot be loaded.
+    Nodes that none of them takes run on the CPU, as always in ONNX Runtime. Raises HostError when a provider does not
+    exist, or is not available or ONNX Runtime opened the session without it (unless `allow_fallback`), and PackageError
+    when the file cannot be loaded.
     """
     names = [name for name, _ in providers]
     _require_known(names)
@@ -136,9 +137,10 @@ def open_session(
             f"ONNX Runtime cannot open the model: {error}", where=model.name, hint="see the message of ONNX Runtime"
         ) from error
     active = session.get_providers()
-    if active[0] != asked[0][0] and not allow_fallback:
+    absent = [name for name, _ in asked if name not in active] or ([asked[0][0]] if active[0] != asked[0][0] else [])
+    if absent and not allow_fallback:
         raise HostError(
-            f"{asked[0][0]} was asked for and ONNX Runtime opened {active[0]} instead",
+            f"{', '.join(absent)} was asked for and ONNX Runtime opened {', '.join(active)} instead",
             where=model.name,
             hint="install what the provider needs, or set providers.allow_fallback=true",
         )

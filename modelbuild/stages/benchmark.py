@@ -107,7 +107,7 @@ def _sides(spec: BenchmarkSpec, inputs: Mapping[str, Path], settings: SessionSet
         "onnxruntime": OnnxruntimeSide(
             model=inputs["optimize"] / MODEL_FILE,
             outputs=TASKS[spec.task].outputs,
-            providers=tuple((name, spec.providers.options(name)) for name in spec.providers.order),
+            providers=spec.providers.choices(),
             settings=settings,
             allow_fallback=spec.providers.allow_fallback,
         ),
@@ -183,9 +183,11 @@ def _write_latencies(cases: Mapping[str, Any], path: Path) -> None:
     columns = ("p50_ms", "p90_ms", "p99_ms")
     with path.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(("case", "side", *columns))
+        writer.writerow(("bar", "case", "side", *columns))
         for name, case in cases.items():
-            writer.writerows((name, side, *(case[side][column] for column in columns)) for side in _LIBRARIES)
+            writer.writerows(
+                (f"{name} {side}", name, side, *(case[side][column] for column in columns)) for side in _LIBRARIES
+            )
 
 
 def _say(line: str) -> None:

@@ -13,7 +13,7 @@ from modelbuild.errors import ExportError
 from modelbuild.exporters import EXPORTERS, Exporter
 from modelbuild.graph import MODEL_FILE, GraphFacts, module_tree, read_graph
 from modelbuild.reference import input_names, load_reference
-from modelbuild.report import Check, Report
+from modelbuild.report import Report
 from modelbuild.samples import limits_of, random_batch
 from modelbuild.signature import signature_to_dict
 from modelbuild.stage_spec import ExportSpec
@@ -43,9 +43,6 @@ def run(spec: ExportSpec, inputs: Mapping[str, Path], out: Path) -> Report:
     _require_contract(graph, task, names, spec.opset.version)
     return Report(
         stage="export",
-        checks=(
-            Check(name="signature", passed=True, compared=f"{len(names)} inputs, {len(task.outputs)} outputs, opset"),
-        ),
         facts={
             "exporter": spec.exporter.kind,
             "signature": signature_to_dict(graph.signature),

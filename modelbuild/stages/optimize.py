@@ -62,7 +62,11 @@ def run(spec: OptimizeSpec, inputs: Mapping[str, Path], out: Path) -> Report:
             "tagged_nodes": after.tagged_nodes,
             "operators": dict(after.operators),
             "limits": facts["limits"],
-            "hierarchy": facts["hierarchy"],
+            "hierarchy": {
+                **facts["hierarchy"],
+                "shipped_nodes": after.nodes,
+                "shipped_tagged_nodes": after.tagged_nodes,
+            },
         },
     )
 

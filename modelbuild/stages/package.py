@@ -18,7 +18,6 @@ from modelbuild.report import Report, read_report, require_passed
 from modelbuild.runtime.load import GOLDEN_FILE, load
 from modelbuild.runtime.session import SessionSettings, open_session
 from modelbuild.samples import Limits, random_batch
-from modelbuild.spec import PathSource
 from modelbuild.stage_spec import FolderFiles, PackageSpec
 
 SPEC = PackageSpec
@@ -65,7 +64,7 @@ def _write_golden(spec: PackageSpec, limits: Mapping[str, int], out: Path) -> No
     batch = random_batch(names, sizes, batch=_GOLDEN_BATCH, sequence=length, mask="right", rng=np.random.default_rng(0))
     session = open_session(
         out / MODEL_FILE,
-        providers=_providers(spec),
+        providers=spec.build.providers.choices(),
         settings=SessionSettings.from_mapping(spec.build.session.model_dump()),
         allow_fallback=spec.build.providers.allow_fallback,
     )
@@ -89,7 +88,7 @@ def _manifest(
         verified=bool(validation.checks) and validation.passed,
         signature=graph.signature,
         limits={"sequence": facts["limits"]["sequence"]},
-        providers=_providers(spec),
+        providers=spec.build.providers.choices(),
         allow_fallback=spec.build.providers.allow_fallback,
         session=spec.build.session.model_dump(mode="json"),
         opsets=graph.opsets,
@@ -97,29 +96,17 @@ def _manifest(
         oldest_onnxruntime=graph.oldest_onnxruntime(),
         source=dict(spec.origin)
         | ({"files": dict(source.files)} if isinstance(source, FolderFiles) else source.model_dump(mode="json")),
-        build=_without_paths(spec),
+        build=spec.build.model_dump(mode="json"),
         tools=_tools(),
         hierarchy=facts["hierarchy"],
         validation={
             "status": validation.facts["status"],
             "passed": validation.passed,
-            "checks": len(validation.checks),
+            "checks": {check.name: check.line() for check in validation.checks},
         },
         benchmark=dict(benchmark.facts),
         files=record_files(out),
     )
-
-
-def _providers(spec: PackageSpec) -> tuple[tuple[str, Mapping[str, Any]], ...]:
-    return tuple((name, spec.build.providers.options(name)) for name in spec.build.providers.order)
-
-
-def _without_paths(spec: PackageSpec) -> dict[str, Any]:
-    """The composed build, without the path of this machine that a `path` source has."""
-    build = spec.build.model_dump(mode="json")
-    if isinstance(spec.build.model.source, PathSource):
-        build["model"]["source"]["path"] = Path(spec.build.model.source.path).name
-    return build
 
 
 def _tools() -> dict[str, str]:

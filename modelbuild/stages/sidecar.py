@@ -6,13 +6,15 @@ import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from modelbuild.digest import write_json
 from modelbuild.errors import ExportError
 from modelbuild.model_files import CONFIG_FILE, TOKENIZER_FILES, is_weight
 from modelbuild.reference import architecture_for, reference_config, verify_source
-from modelbuild.report import Check, Report
+from modelbuild.report import Report
+from modelbuild.samples import limits_of
 from modelbuild.stage_spec import FolderFiles, SidecarSpec
 from modelbuild.tasks import TASKS, Task
 
@@ -48,7 +50,6 @@ def run(spec: SidecarSpec, inputs: Mapping[str, Path], out: Path) -> Report:
     files = sorted(path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file())
     return Report(
         stage="sidecar",
-        checks=(Check(name="sidecar files", passed=True, compared=f"{len(files)} files"),),
         facts={"status": "auto", "files": files, "tokenizer": bool(_TOKENIZERS & set(files))},
     )
 
@@ -78,23 +79,24 @@ def _normalized(config: dict[str, Any], task: Task) -> dict[str, Any]:
 
 def _check_labels(config: dict[str, Any]) -> None:
     labels = config.get("id2label") or {str(i): f"LABEL_{i}" for i in range(int(config.get("num_labels", 2)))}
-    if sorted(labels, key=int) != [str(i) for i in range(len(labels))]:
+    wanted = [str(index) for index in range(len(labels))]
+    if set(map(str, labels)) != set(wanted):
         raise ExportError(
-            f"id2label must have the keys 0 to {len(labels) - 1}, and has {', '.join(labels)}", where=CONFIG_FILE
+            f"id2label must have the keys 0 to {len(labels) - 1}, and has {', '.join(map(str, labels))}",
+            where=CONFIG_FILE,
         )
-    inverse = {label: int(index) for index, label in labels.items()}
-    if config.get("label2id", inverse) != inverse:
-        raise ExportError(
-            "label2id is not the inverse of id2label", where=CONFIG_FILE, hint="correct the model's config.json"
-        )
-    config["id2label"], config["label2id"] = labels, inverse
+    inverse = {str(label): int(index) for index, label in labels.items()}
+    given = config.get("label2id")
+    if given and {label: str(index) for label, index in given.items()} != {k: str(v) for k, v in inverse.items()}:
+        raise ExportError("label2id is not the inverse of id2label", where=CONFIG_FILE, hint="correct config.json")
+    config["id2label"], config["label2id"] = {index: str(labels[index]) for index in wanted}, inverse
 
 
 def _fix_max_length(config: dict[str, Any], out: Path) -> None:
-    """Replace transformers' sentinel for "no maximum length" by the number of positions the model has."""
+    """Where a tokenizer has no maximum length, or transformers' sentinel for none, set what the model takes."""
     path = out / "tokenizer_config.json"
-    if not path.is_file():
+    if not path.is_file() or "vocab_size" not in config:
         return
     settings = json.loads(path.read_text(encoding="utf-8"))
-    if settings.get("model_max_length", 0) > _SENTINEL and "max_position_embeddings" in config:
-        write_json(path, settings | {"model_max_length": config["max_position_embeddings"]})
+    if (settings.get("model_max_length") or _SENTINEL) >= _SENTINEL:
+        write_json(path, settings | {"model_max_length": limits_of(SimpleNamespace(**config)).max_positions})

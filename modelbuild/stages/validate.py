@@ -44,7 +44,7 @@ def run(spec: ValidateSpec, inputs: Mapping[str, Path], out: Path) -> Report:
     if all(check.passed for check in checks):
         session = open_session(
             inputs["optimize"] / MODEL_FILE,
-            providers=[(name, spec.providers.options(name)) for name in spec.providers.order],
+            providers=spec.providers.choices(),
             settings=SessionSettings.from_mapping(spec.session.model_dump()),
             allow_fallback=spec.providers.allow_fallback,
         )

@@ -71,7 +71,8 @@ def test_the_joblib_launcher_shares_one_export_between_jobs_at_once(tmp_path: Pa
 
 
 def test_a_sweep_ends_with_8_when_a_job_fails_and_the_others_are_done(built: Path) -> None:
-    finished = run("-m", *TINY, "model.source.config.hidden_size=32,33", cwd=built)
+    sweep = "hydra.sweep.dir=sweeps/${now:%H}"
+    finished = run("-m", *TINY, "model.source.config.hidden_size=32,33", sweep, cwd=built)
     assert finished.returncode == 8
     assert "error[EXP]: BertModel cannot be made for feature-extraction" in finished.stderr
     assert "error[SWP]: 1 of 2 jobs failed: 1: " in finished.stderr.splitlines()[-1]
@@ -106,6 +107,9 @@ def test_dvc_repro_runs_only_the_composition_after_an_ad_hoc_build_of_the_same(b
     metrics = dvc("metrics", "show", cwd=built)
     assert "artifacts/tiny/validate/metrics.json" in metrics.stdout
     assert dvc("plots", "show", cwd=built).returncode == 0
+    assert run("gc", cwd=built).returncode == 0
+    again = dvc("repro", "--force", "--downstream", "package@tiny", cwd=built)
+    assert again.returncode == 0, again.stdout + again.stderr
 
 
 def test_plan_tells_what_a_sweep_would_run_and_runs_nothing(built: Path) -> None:
@@ -161,3 +165,5 @@ def test_gc_keeps_what_ad_hoc_builds_refer_to_and_deletes_the_rest(built: Path) 
     finished = run(*TINY, cwd=built)
     assert finished.returncode == 0, finished.stderr
     assert "ran " not in finished.stdout
+    collected = run(*TINY, "opset=17", cwd=built)
+    assert collected.returncode == 0, collected.stderr

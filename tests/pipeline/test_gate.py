@@ -47,6 +47,7 @@ def test_one_weight_changed_after_optimization_ends_with_5_and_leaves_the_packag
     assert _content(folder / "package") == before
     again = run(*TINY, cwd=built)
     assert again.returncode == 5
+    assert _content(folder / "package") == before
 
 
 def test_a_build_that_fails_validation_never_has_a_package(built: Path) -> None:

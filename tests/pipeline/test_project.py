@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -90,6 +91,26 @@ def test_the_state_of_dvc_is_private(workspace: Path) -> None:
     _project(workspace)
     assert Workspace(workspace).private.stat().st_mode & 0o077 == 0
     assert "site_cache_dir" in (_project(workspace) / ".dvc" / "config").read_text(encoding="utf-8")
+
+
+def test_a_path_with_a_comma_or_a_hash_is_a_workspace_like_any_other(tmp_path: Path) -> None:
+    workspace = tmp_path / "a, b #c"
+    workspace.mkdir()
+    assert build_states(open_project(_project(workspace)))[0].status == "run"
+    assert [path.name for path in tmp_path.iterdir()] == ["a, b #c"]
+
+
+def test_the_same_files_elsewhere_have_the_same_parameters(tmp_path: Path) -> None:
+    found = []
+    for name in ("here", "there"):
+        folder = tmp_path / name / "model"
+        folder.mkdir(parents=True)
+        config = {"model_type": "bert", "architectures": ["BertModel"]}
+        (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+        (folder / "model.safetensors").write_bytes(b"weights, as far as their digest goes")
+        build = compose(["model=path", f"model.source.path={folder}", "sidecar=off"], tmp_path).spec
+        found.append(stage_params(resolve_here(build, Workspace(tmp_path))))
+    assert found[0] == found[1]
 
 
 def test_a_workspace_that_cannot_be_written_is_an_environment_error(tmp_path: Path) -> None:

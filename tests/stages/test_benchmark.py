@@ -20,7 +20,7 @@ from modelbuild.stage_spec import BenchmarkSpec, StageModel
 from modelbuild.stages import benchmark
 from modelbuild.tasks import TASKS
 
-HEADER = "case,side,p50_ms,p90_ms,p99_ms\n"
+HEADER = "bar,case,side,p50_ms,p90_ms,p99_ms\n"
 BERT: dict[str, Scalar] = {
     "hidden_size": 32,
     "num_hidden_layers": 2,

@@ -15,7 +15,12 @@ from modelbuild.stage_spec import FolderFiles, SidecarSpec, StageModel
 from modelbuild.stages import sidecar
 from modelbuild.tasks import TaskName
 
-BERT: dict[str, Any] = {"model_type": "bert", "architectures": ["BertModel"], "max_position_embeddings": 16}
+BERT: dict[str, Any] = {
+    "model_type": "bert",
+    "architectures": ["BertModel"],
+    "vocab_size": 8,
+    "max_position_embeddings": 16,
+}
 
 
 def _run(
@@ -46,9 +51,11 @@ def test_no_tokenizer_is_an_error_that_says_how_to_do_without(tmp_path: Path) ->
         _run(tmp_path, BERT)
 
 
-def test_a_model_max_length_that_means_none_becomes_the_number_of_positions(tmp_path: Path) -> None:
-    settings = json.dumps({"model_max_length": 10**30})
-    out, _ = _run(tmp_path, BERT, vocab__txt="[PAD]\n", tokenizer_config__json=settings)
+@pytest.mark.parametrize("settings", [{"model_max_length": 10**30}, {"model_max_length": None}, {}])
+def test_a_model_max_length_that_means_none_becomes_the_number_of_positions(
+    settings: dict[str, Any], tmp_path: Path
+) -> None:
+    out, _ = _run(tmp_path, BERT, vocab__txt="[PAD]\n", tokenizer_config__json=json.dumps(settings))
     assert json.loads((out / "tokenizer_config.json").read_text(encoding="utf-8"))["model_max_length"] == 16
 
 
@@ -56,6 +63,7 @@ def test_a_model_max_length_that_means_none_becomes_the_number_of_positions(tmp_
     ("labels", "message"),
     [
         ({"id2label": {"0": "no", "2": "yes"}}, "id2label must have the keys 0 to 1"),
+        ({"id2label": {"no": "0", "yes": "1"}}, "id2label must have the keys 0 to 1"),
         ({"id2label": {"0": "no", "1": "yes"}, "label2id": {"no": 1, "yes": 0}}, "not the inverse"),
     ],
 )

@@ -169,7 +169,7 @@ def test_a_stage_has_one_name_everywhere_and_one_order() -> None:
 @pytest.mark.parametrize("name", STAGES)
 def test_dvc_runs_a_stage_by_its_name_on_what_it_reads_and_keeps_what_it_writes(name: str) -> None:
     stage = stages_in_dvc()[name]
-    assert stage["cmd"] == f"python -m modelbuild stage {name}"
+    assert stage["cmd"] == f"exec python -m modelbuild stage {name}"
     assert stage["params"] == [name]
     assert {path.partition("/")[0] for path in stage.get("deps", [])} == set(STAGE_INPUTS[name])
     kept = [

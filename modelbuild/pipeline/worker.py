@@ -30,9 +30,6 @@ def bring_up_to_date(folder: Path, locks: Path) -> None:
     """Run or restore every stage of the build in `folder` that is not current. Raises the error of the stage that
     failed.
     """
-    os.environ["SHELL"] = (
-        "/bin/sh"  # it runs a single command in its own process, so that a stage's parent is this worker
-    )
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     os.chdir(folder)  # DVC takes the names of targets from here
     for name in STAGES:

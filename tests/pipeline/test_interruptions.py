@@ -25,7 +25,11 @@ def _kill_command(process: subprocess.Popen[str], stage: int) -> None:
 
 
 def _kill_worker(process: subprocess.Popen[str], stage: int) -> None:
-    psutil.Process(stage).parent().kill()  # type: ignore[union-attr]
+    worker = psutil.Process(stage).parent()
+    assert worker
+    assert "modelbuild.pipeline.worker" in worker.cmdline()
+    worker.kill()
+    wait_for(lambda: not psutil.pid_exists(stage) or psutil.Process(stage).status() == psutil.STATUS_ZOMBIE)
 
 
 def _kill_stage(process: subprocess.Popen[str], stage: int) -> None:

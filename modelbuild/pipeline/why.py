@@ -43,9 +43,9 @@ def reasons(state: StageState, params: Mapping[str, Any], locked: Locked, states
     if state.stage not in locked:
         return ["it was never made"]
     changed = [_line(key, old, new) for key, old, new in _changes(params, locked[state.stage])]
-    upstream = {s.stage for s in states if s.status != "current"} & set(STAGE_INPUTS[state.stage])
-    changed += [f"input: {name} is not current" for name in STAGE_INPUTS[state.stage] if name in upstream]
-    return changed or ["its output is not in the folder, or was changed there"]
+    upstream = {s.stage for s in states if s.status == "run"} & set(STAGE_INPUTS[state.stage])
+    changed += [f"input: {name} has to run" for name in STAGE_INPUTS[state.stage] if name in upstream]
+    return changed or ["its output is in the cache and not, or not so, in the folder of the build"]
 
 
 def _changes(new: Mapping[str, Any], old: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:

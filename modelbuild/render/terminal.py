@@ -44,7 +44,7 @@ def print_build(outcome: Outcome) -> None:
     """The finished build: what was done, files, parity, latency, and the package's path on a line of its own."""
     manifest = read_manifest(outcome.package)
     validation = read_report(outcome.folder / "validate" / "validation.json")
-    table = _table(manifest.name, "verified" if manifest.verified else "NOT VERIFIED")
+    table = _table(manifest.name, f"verified ({manifest.validation['status']})" if manifest.verified else "UNVERIFIED")
     table.add_row("stages", _stages(outcome))
     table.add_row("files", _files(manifest))
     table.add_row("parity", _parity(validation))
@@ -115,7 +115,7 @@ def print_plan(plans: Mapping[str, Sequence[PlannedStage]]) -> None:
             shared = f" with {stage.shared_with}" if stage.status == "shared" else ""
             print(f"  {stage.stage:<10} {stage.status}{shared}")
     running = sum(stage.status == "run" for stages in plans.values() for stage in stages)
-    print(f"{len(plans)} builds, {running} stages to run")
+    print(f"builds: {len(plans)}, stages to run: {running}")
 
 
 def print_why(build: str, against: str, states: Sequence[StageState], changed: Mapping[str, Sequence[str]]) -> None:

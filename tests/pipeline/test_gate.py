@@ -59,7 +59,7 @@ def test_a_build_that_fails_validation_never_has_a_package(built: Path) -> None:
 def test_unvalidated_packages_say_so(built: Path) -> None:
     finished = run(*[word for word in TINY if not word.startswith("validation")], "validation=off", cwd=built)
     assert finished.returncode == 0, finished.stderr
-    assert "NOT VERIFIED" in finished.stdout
+    assert "UNVERIFIED" in finished.stdout
     package = Path(finished.stdout.splitlines()[-1])
     assert json.loads((package / "manifest.json").read_text(encoding="utf-8"))["verified"] is False
     assert "unverified" in (package / "README.md").read_text(encoding="utf-8").lower()

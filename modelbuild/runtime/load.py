@@ -121,10 +121,10 @@ def _replay_golden(model: Model, folder: Path) -> None:
 
 
 def _difference(output: npt.NDArray[Any], expected: npt.NDArray[Any]) -> tuple[float, float]:
-    """The largest difference and its limit. An output of another shape, or with values that are not finite, is beyond
-    every limit.
+    """The largest difference and its limit, a share of the largest value there should be. An output of another shape,
+    or with values that are not finite, is beyond every limit.
     """
-    limit = _GOLDEN_TOLERANCE * max(1.0, float(np.max(np.abs(expected), initial=0.0)))
+    limit = _GOLDEN_TOLERANCE * float(np.max(np.abs(expected), initial=0.0))
     if output.shape != expected.shape:
         return float("inf"), limit
     with np.errstate(invalid="ignore"):

@@ -37,7 +37,7 @@ ROWS = (
     ("spec", "manifest", "parity"),
     ("stage_spec",),
     ("sources", "reference", "graph", "runtime"),
-    ("exporters", "candidates", "measure", "resolve", "preflight", "render"),
+    ("exporters", "candidates", "measure", "resolve", "preflight", "render", "checks"),
     ("stages",),
     ("config", "pipeline"),
     ("render.terminal",),

@@ -6,7 +6,7 @@ STAGE_INPUTS: dict[str, tuple[str, ...]] = {
     "export": (),
     "sidecar": (),
     "optimize": ("export",),
-    "validate": ("optimize", "sidecar"),
+    "validate": ("export", "optimize", "sidecar"),
     "benchmark": ("optimize",),
     "package": ("optimize", "sidecar", "validate", "benchmark"),
 }

@@ -28,7 +28,7 @@ FEED_FORWARD = "intermediate.dense.weight"
 @pytest.fixture
 def inputs(exported: Path, tiny: StageModel, tmp_path: Path) -> dict[str, Path]:
     """A copy of the export as if it were optimized, and its sidecar files."""
-    folders = {"optimize": tmp_path / "optimize", "sidecar": tmp_path / "sidecar"}
+    folders = {"export": exported, "optimize": tmp_path / "optimize", "sidecar": tmp_path / "sidecar"}
     shutil.copytree(exported, folders["optimize"])
     folders["sidecar"].mkdir()
     spec = SidecarSpec(model=tiny, task="feature-extraction", sidecar=Sidecar(kind="auto"))

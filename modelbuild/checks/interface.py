@@ -1,0 +1,55 @@
+"""The graph's interface: names, order and types of inputs and outputs, the opset, and axes that are symbolic."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from modelbuild.checks.subject import Subject
+from modelbuild.report import Check
+
+
+def examine(subject: Subject) -> Iterator[Check]:
+    """Signature, opset and symbolic axes of the file that ships."""
+    yield _signature(subject)
+    yield _opset(subject)
+    yield _axes(subject)
+
+
+def _signature(subject: Subject) -> Check:
+    found, names, outputs = subject.graph.signature, subject.names, subject.task.outputs
+    dtypes = {spec.dtype for spec in found.inputs} == {"int64"} and {spec.dtype for spec in found.outputs} == {
+        "float32"
+    }
+    right = found.input_names() == names and found.output_names() == outputs and dtypes
+    return Check(
+        name="signature",
+        passed=right,
+        compared="names, order and dtypes of inputs and outputs",
+        where="" if right else f"graph: {found}; expected int64 {names} and float32 {outputs}",
+    )
+
+
+def _opset(subject: Subject) -> Check:
+    opset, asked = subject.graph.opsets.get("", 0), subject.spec.opset.version
+    return Check(
+        name="opset",
+        passed=opset == asked,
+        compared="the default domain's opset",
+        where="" if opset == asked else f"graph: {opset}, asked: {asked}",
+    )
+
+
+def _axes(subject: Subject) -> Check:
+    """Batch and sequence are symbolic, in inputs and outputs, and keep their own names."""
+    signature, task = subject.graph.signature, subject.task
+    wrong = [spec.name for spec in signature.inputs if spec.shape != ("batch", "sequence")]
+    for spec in signature.outputs:
+        leading = ("batch", "sequence") if spec.name in task.per_token else ("batch",)
+        if spec.shape[: len(leading)] != leading or spec.symbolic_axes() != set(leading):
+            wrong.append(spec.name)
+    return Check(
+        name="symbolic axes",
+        passed=not wrong,
+        compared=f"{len(signature.inputs) + len(signature.outputs)} shapes",
+        where=", ".join(f"{s.name} {s.shape}" for s in (*signature.inputs, *signature.outputs) if s.name in wrong),
+    )

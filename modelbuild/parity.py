@@ -28,95 +28,132 @@ class Rule:
     rtol: float | None = None
     atol: float | None = None
 
+    @property
+    def absolute(self) -> bool:
+        """Whether tolerances replace the oracle."""
+        return self.rtol is not None or self.atol is not None
+
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison:
-    """One output in one case. `error` and `limit` are absolute, in the output's unit; `where` names the worst
-    element.
+class Values:
+    """One output in one case, from the candidate, from PyTorch in fp32 and from PyTorch in fp64, all `(batch, …)`.
+
+    `oracle` is None where fp64 would cost too much. `valid` is `(batch, sequence)` for outputs with a sequence axis,
+    and `(batch,)` for others: what is elsewhere means nothing.
     """
 
     output: str
-    error: float
+    case: str
+    candidate: Array
+    reference: Array
+    oracle: Array | None
+    valid: npt.NDArray[np.bool_]
+
+    def at_valid(self) -> tuple[Array, Array, Array | None]:
+        """Candidate, reference and oracle as float64, `(valid positions, …)`."""
+        arrays = (self.candidate, self.reference, self.oracle)
+        mine, torch32, torch64 = (None if a is None else a[self.valid].astype(np.float64) for a in arrays)
+        assert mine is not None
+        assert torch32 is not None
+        return mine, torch32, torch64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """What one check found in one case: `value` may be at most `limit`; `where` names the worst element."""
+
+    check: str
+    value: float
     limit: float
-    bad_values: int
     where: str
 
     @property
     def badness(self) -> float:
-        """How much of the limit is used: above 1 fails, and values that are not finite are infinitely bad."""
-        used = self.error / self.limit
-        return float("inf") if self.bad_values or np.isnan(used) else used
+        """How much of the limit is used: above 1 fails; a value that is not finite is infinitely bad."""
+        if not np.isfinite(self.value) or (self.limit == 0 and self.value > 0):
+            return float("inf")
+        return self.value / self.limit if self.limit else 0.0
 
 
-def compare(
-    output: str,
-    case: str,
-    *,
-    candidate: Array,
-    reference: Array,
-    oracle: Array,
-    valid: npt.NDArray[np.bool_],
-    rule: Rule,
-) -> Comparison:
-    """Compare `candidate` with `reference` (fp32) and `oracle` (fp64), all `(batch, …)`, where `valid` says so.
-
-    `valid` is `(batch, sequence)` for outputs with a sequence axis, and `(batch,)` for others. Values that are not
-    finite equal nothing, not even each other.
-    """
-    if candidate.shape != reference.shape:
-        shapes = f"{case}: shape {candidate.shape}, PyTorch {reference.shape}"
-        return Comparison(output=output, error=float("inf"), limit=1.0, bad_values=0, where=shapes)
-    index = np.argwhere(valid)
-    mine, torch32, torch64 = (array[valid].astype(np.float64) for array in (candidate, reference, oracle))
-    bad = int(np.sum(~np.isfinite(mine) & np.isfinite(torch32)))
-    absolute = rule.rtol is not None or rule.atol is not None
-    with np.errstate(invalid="ignore"):
-        errors = np.abs(mine - (torch32 if absolute else torch64))
-        limits = _limits(torch32, torch64, rule, absolute)
-        used = errors / limits
-    flat = int(np.argmax(np.where(np.isnan(used), np.inf, used)))
-    at = np.unravel_index(flat, errors.shape)
-    element = (*index[at[0]].tolist(), *(int(axis) for axis in at[1:]))
-    return Comparison(
-        output=output,
-        error=float(errors[at]),
-        limit=float(limits[at]),
-        bad_values=bad,
-        where=f"{case} {list(element)}: onnx {mine[at]:.6g}, torch {torch32[at]:.6g}",
-    )
-
-
-def _limits(torch32: Array, torch64: Array, rule: Rule, absolute: bool) -> Array:
-    if absolute:
-        return np.asarray((rule.atol or 0.0) + (rule.rtol or 0.0) * np.abs(torch32) + np.finfo(np.float64).tiny)
+def own_error(values: Values) -> float:
+    """PyTorch's own fp32 error, the largest one as a share of the largest value. 0 where there is no oracle."""
+    _, torch32, torch64 = values.at_valid()
+    if torch64 is None:
+        return 0.0
     # Where PyTorch itself overflows it says nothing of its error elsewhere.
     finite = np.isfinite(torch32) & np.isfinite(torch64)
-    scale = max(float(np.max(np.abs(torch64), where=finite, initial=0.0)), float(np.finfo(np.float32).tiny))
-    own_error = float(np.max(np.abs(torch32 - torch64), where=finite, initial=0.0))
-    return np.full(torch32.shape, rule.oracle_factor * own_error + rule.floor * scale)
+    with np.errstate(invalid="ignore"):
+        error = float(np.max(np.abs(torch32 - torch64), where=finite, initial=0.0))
+    return error / _scale(torch64)
 
 
-def parity_checks(comparisons: Iterable[Comparison]) -> list[Check]:
-    """For every output, one check of its worst case, and one that counts values that are not finite where PyTorch's
-    are.
+def allowed(values: Values, rule: Rule, own: float) -> Array:
+    """The largest error allowed for each value at valid positions.
+
+    `own` is PyTorch's own error where this case has no oracle to tell. The candidate is then compared with PyTorch
+    fp32, and may use that error once more.
     """
-    by_output: dict[str, list[Comparison]] = {}
-    for comparison in comparisons:
-        by_output.setdefault(comparison.output, []).append(comparison)
+    _, torch32, torch64 = values.at_valid()
+    if rule.absolute:
+        return np.asarray((rule.atol or 0.0) + (rule.rtol or 0.0) * np.abs(torch32) + np.finfo(np.float64).tiny)
+    if torch64 is None:
+        share = (rule.oracle_factor + 1) * own + rule.floor
+        return np.full(torch32.shape, share * _scale(torch32))
+    return np.full(torch32.shape, (rule.oracle_factor * own_error(values) + rule.floor) * _scale(torch64))
+
+
+def parity(values: Values, rule: Rule, own: float) -> list[Finding]:
+    """How far the candidate is off, and how many of its values are not finite where PyTorch's are.
+
+    Values that are not finite equal nothing, not even each other.
+    """
+    name, case = values.output, values.case
+    if values.candidate.shape != values.reference.shape:
+        shapes = f"{case}: shape {values.candidate.shape}, PyTorch {values.reference.shape}"
+        return [Finding(check=f"parity.{name}", value=float("inf"), limit=1.0, where=shapes)]
+    mine, torch32, torch64 = values.at_valid()
+    with np.errstate(invalid="ignore"):
+        errors = np.abs(mine - (torch32 if torch64 is None or rule.absolute else torch64))
+        limits = allowed(values, rule, own)
+        used = np.where(np.isnan(errors), np.inf, errors / limits)
+    flat = int(np.argmax(used))
+    at = np.unravel_index(flat, errors.shape)
+    bad = ~np.isfinite(mine) & np.isfinite(torch32)
+    where = f"{case}, {element(values, at)}: onnx {mine[at]:.6g}, torch {torch32[at]:.6g}"
+    error = float("inf") if np.isnan(errors[at]) else float(errors[at])
+    return [
+        Finding(check=f"parity.{name}", value=error, limit=float(limits[at]), where=where),
+        Finding(check=f"finite.{name}", value=float(bad.sum()), limit=0.0, where=where),
+    ]
+
+
+def element(values: Values, at: tuple[Any, ...]) -> str:
+    """The index in the output, `[row, position, …]`, of index `at` among its valid positions."""
+    first = np.argwhere(values.valid)[int(at[0])].tolist()
+    return str([*first, *(int(axis) for axis in at[1:])])
+
+
+def _scale(truth: Array) -> float:
+    largest = float(np.max(np.abs(truth), where=np.isfinite(truth), initial=0.0))
+    return max(largest, float(np.finfo(np.float32).tiny))
+
+
+def worst_of(findings: Iterable[Finding], compared: str = "{count} batches") -> list[Check]:
+    """A check for every name among `findings`, in the order of their first, each with its worst case."""
+    by_name: dict[str, list[Finding]] = {}
+    for finding in findings:
+        by_name.setdefault(finding.check, []).append(finding)
     checks = []
-    for output, cases in by_output.items():
-        worst = max(cases, key=lambda case: case.badness)
-        bad = sum(case.bad_values for case in cases)
-        count = f"{len(cases)} batches"
+    for name, found in by_name.items():
+        worst = max(found, key=lambda finding: finding.badness)
         checks.append(
             Check(
-                name=f"parity.{output}",
+                name=name,
                 passed=worst.badness <= 1,
-                compared=count,
-                worst=worst.error,
+                compared=compared.format(count=len(found)),
+                worst=worst.value,
                 limit=worst.limit,
                 where=worst.where,
             )
         )
-        checks.append(Check(name=f"finite.{output}", passed=bad == 0, compared=count, worst=float(bad), limit=0.0))
     return checks

@@ -22,6 +22,17 @@ _POSITIONS_AFTER_PADDING = frozenset(
     }
 )  # fmt: skip
 
+# Attention masks by name, with the words that reports use for them. `one`: one token in each row; `empty`: no token in
+# the last row.
+MASKS = {
+    "ones": "no padding",
+    "right": "right padding",
+    "left": "left padding",
+    "holes": "holes in the mask",
+    "one": "one token",
+    "empty": "an empty row",
+}
+
 TEXTS = (
     "The harbour was quiet.",
     "Nobody expected the second train to arrive before the first one, least of all the station master.",
@@ -45,7 +56,7 @@ class Limits:
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """Inputs by name, each `(batch, sequence)` of int64, and the kind they are of, for reports (`left 3x7`)."""
+    """Inputs by name, each `(batch, sequence)` of int64, and the kind they are of, for reports (`left padding 3x7`)."""
 
     kind: str
     inputs: dict[str, Ints]
@@ -72,40 +83,75 @@ def limits_of(config: Any) -> Limits:
 def random_batch(
     names: Sequence[str], limits: Limits, *, batch: int, sequence: int, mask: str, rng: np.random.Generator
 ) -> Batch:
-    """A batch of random tokens. `mask` is `ones`, or pads each row by a random length, `right` or `left`."""
+    """A batch of random tokens under an attention mask of kind `mask`, one of MASKS."""
     shape = (batch, sequence)
     arrays = {
         "input_ids": rng.integers(0, limits.vocab_size, shape, dtype=np.int64),
         "attention_mask": attention_mask(shape, mask, rng),
         "token_type_ids": rng.integers(0, limits.type_vocab_size, shape, dtype=np.int64),
     }
-    return Batch(kind=f"{mask} {batch}x{sequence}", inputs={name: arrays[name] for name in names})
+    return Batch(kind=f"{MASKS[mask]} {batch}x{sequence}", inputs={name: arrays[name] for name in names})
 
 
 def attention_mask(shape: tuple[int, int], kind: str, rng: np.random.Generator) -> Ints:
-    """A mask `(batch, sequence)`: 1 for tokens, 0 for padding. Every row has a token, and a padded mask has padding."""
+    """A mask `(batch, sequence)` of int64, 1 for tokens and 0 for padding, of one of MASKS.
+
+    Rows have tokens, except for the last one of `empty`; and a mask that is not `ones` masks something, if the shape
+    allows it.
+    """
     batch, sequence = shape
-    if kind == "ones" or sequence == 1:
-        return np.ones(shape, dtype=np.int64)
+    positions = np.arange(sequence)[None, :]
     lengths = rng.integers(1, sequence + 1, size=(batch, 1))
-    lengths[0] = rng.integers(1, sequence)
-    right = (np.arange(sequence)[None, :] < lengths).astype(np.int64)
-    return right if kind == "right" else np.ascontiguousarray(right[:, ::-1])
+    lengths[0] = rng.integers(1, max(sequence, 2))
+    match kind:
+        case "ones":
+            mask = np.ones(shape, dtype=bool)
+        case "right":
+            mask = positions < lengths
+        case "left":
+            mask = positions >= sequence - lengths
+        case "holes":
+            mask = _with_holes(shape, rng)
+        case "one":
+            mask = positions == rng.integers(0, sequence, size=(batch, 1))
+        case "empty":
+            mask = positions < np.where(np.arange(batch)[:, None] == batch - 1, 0, lengths)
+        case _:
+            raise ValueError(f"there is no mask '{kind}'")
+    return np.ascontiguousarray(mask, dtype=np.int64)
 
 
-def covering_batches(names: Sequence[str], limits: Limits, *, seed: int) -> Iterator[Batch]:
-    """Batches that together look up every row of every embedding table: tokens, positions and token types."""
+def _with_holes(shape: tuple[int, int], rng: np.random.Generator) -> npt.NDArray[np.bool_]:
+    """Tokens at the first and the last position, and padding between them."""
+    mask = rng.random(shape) < 0.5
+    mask[:, [0, -1]] = True
+    if shape[1] > 2:
+        mask[np.arange(shape[0]), rng.integers(1, shape[1] - 1, size=shape[0])] = False
+    return mask
+
+
+def applies(mask: str, *, batch: int, sequence: int) -> bool:
+    """Whether a mask of this kind is one of its own at this size: padding needs two positions, a hole three, an empty
+    row another beside it.
+    """
+    return {"ones": True, "holes": sequence > 2, "empty": batch > 1}.get(mask, sequence > 1)
+
+
+def covering_batches(names: Sequence[str], limits: Limits, *, seed: int, tokens: int | None = None) -> Iterator[Batch]:
+    """Batches that together look up every row of every embedding table: tokens, positions and token types.
+
+    With `tokens`, so many rows of the token table, drawn by `seed`, and every row of the other two.
+    """
     rng = np.random.default_rng(seed)
     sequence = limits.max_positions
-    rows = -(-limits.vocab_size // sequence)
-    ids = np.resize(rng.permutation(limits.vocab_size), (rows, sequence)).astype(np.int64)
+    chosen = rng.permutation(limits.vocab_size)[:tokens]
+    rows = -(-len(chosen) // sequence)
+    ids = np.resize(chosen, (rows, sequence)).astype(np.int64)
     types = np.resize(np.arange(limits.type_vocab_size), (rows, sequence)).astype(np.int64)
     for start in range(0, rows, _COVERING_ROWS):
-        chosen = slice(start, start + _COVERING_ROWS)
-        part = {"input_ids": ids[chosen], "attention_mask": np.ones_like(ids[chosen]), "token_type_ids": types[chosen]}
-        yield Batch(
-            kind=f"every embedding, part {start // _COVERING_ROWS}", inputs={name: part[name] for name in names}
-        )
+        part = slice(start, start + _COVERING_ROWS)
+        arrays = {"input_ids": ids[part], "attention_mask": np.ones_like(ids[part]), "token_type_ids": types[part]}
+        yield Batch(kind=f"embeddings, part {start // _COVERING_ROWS}", inputs={name: arrays[name] for name in names})
 
 
 def random_batches(
@@ -116,12 +162,23 @@ def random_batches(
     sequences: Sequence[int],
     masks: Sequence[str],
     seed: int,
+    per_size: int | None = None,
 ) -> Iterator[Batch]:
     """A batch for every combination of size, length (at most the model's maximum) and mask, the same for the same
     seed.
+
+    With `per_size`, no more than so many masks at each size, chosen in turn, so that every mask meets many sizes and
+    lengths without meeting all of their combinations.
     """
     rng = np.random.default_rng(seed)
     lengths = sorted({min(length, limits.max_positions) for length in sequences})
-    for batch, sequence, mask in itertools.product(batches, lengths, masks):
-        if mask == "ones" or sequence > 1:
+    for (row, batch), (column, sequence) in itertools.product(enumerate(batches), enumerate(lengths)):
+        fitting = [mask for mask in masks if applies(mask, batch=batch, sequence=sequence)]
+        for mask in _in_turn(fitting, per_size, row + column) if per_size else fitting:
             yield random_batch(names, limits, batch=batch, sequence=sequence, mask=mask, rng=rng)
+
+
+def _in_turn(masks: Sequence[str], count: int, start: int) -> list[str]:
+    """`count` of the masks, evenly spread, beginning with number `start`."""
+    count = min(count, len(masks))
+    return [masks[(start + turn * len(masks) // count) % len(masks)] for turn in range(count)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
@@ -17,6 +17,7 @@ Repository = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][\w.-]*(/[A-
 Digests = dict[str, Sha256]
 Sizes = Annotated[tuple[Annotated[int, Field(ge=1, le=65536)], ...], Field(min_length=1)]
 ProviderName = Literal["cpu", "cuda", "tensorrt"]
+Mask = Literal["ones", "right", "left", "holes", "one", "empty"]
 
 
 def _scalar(value: Any) -> Any:
@@ -201,20 +202,27 @@ class Validation(Strict):
 
     An output passes when its error against PyTorch in fp64 is at most `oracle_factor` times PyTorch's own fp32 error
     plus `floor`, relative to the largest reference value. `rtol` and `atol`, if given, replace that rule by NumPy's
-    `allclose`. `cover_embeddings` looks up every row of every embedding table: tokens, positions and token types.
+    `allclose`. `cover_embeddings` looks up every row of every embedding table: tokens, positions and token types, or as
+    many as `cover_gflop` of arithmetic allow. `masks` are met in turn, `masks_per_size` at each size and length.
     """
 
     kind: Literal["strict", "quick", "off"]
     batch_sizes: Sizes = (1, 2, 3)
     sequence_lengths: Sizes = (1, 2, 7)
-    masks: Annotated[tuple[Literal["ones", "right", "left"], ...], Field(min_length=1)] = ("ones", "right", "left")
+    masks: Annotated[tuple[Mask, ...], Field(min_length=1)] = get_args(Mask)
+    masks_per_size: Annotated[int, Field(ge=1, le=6)] = 2
     include_maximum: bool = False
     cover_embeddings: bool = False
+    cover_gflop: Annotated[float, Field(gt=0)] = 700.0
     oracle_factor: Annotated[float, Field(ge=1, le=100)] = 4.0
     floor: Annotated[float, Field(gt=0, le=1e-2)] = 1e-6
     rtol: Annotated[float, Field(ge=0, le=1)] | None = None
     atol: Annotated[float, Field(ge=0, le=1)] | None = None
     seed: Annotated[int, Field(ge=0)] = 0
+
+    def is_strict(self) -> bool:
+        """Whether it has what strict promises, whatever the sizes are."""
+        return set(self.masks) == set(get_args(Mask)) and self.include_maximum and self.cover_embeddings
 
 
 class Benchmark(Strict):
@@ -269,6 +277,10 @@ class BuildSpec(Strict):
             (
                 self.validation.kind == "off" and self.validation != Validation(kind="off"),
                 "validation=off with other validation keys: nothing is compared; choose validation=quick",
+            ),
+            (
+                self.validation.kind == "strict" and not self.validation.is_strict(),
+                "validation=strict without some masks, the maximum or the embeddings: choose validation=quick",
             ),
         ]
 

@@ -23,7 +23,8 @@ class Task:
     `auto_class` and `optimum_class` are class names in transformers and optimum.onnxruntime; `architecture_suffix` is
     how the architectures of the task end (`BertForMaskedLM`). `inputs` are the names a model may take, of which each
     model takes those that its `forward` has; `outputs` are the names it must give, in order. `per_token` outputs have a
-    sequence axis, and only their valid positions mean anything. `labels` says that the model's config must name its
+    sequence axis, and only their valid positions mean anything. `embeddings` are outputs whose directions matter; all
+    others are scores, of which the largest matters. `labels` says that the model's config must name its
     classes. `unused_weights` are prefixes of parameters that no output depends on, so that a checkpoint may lack them.
     """
 
@@ -35,6 +36,7 @@ class Task:
     outputs: tuple[str, ...]
     unused_weights: tuple[str, ...] = ()
     per_token: tuple[str, ...] = ()
+    embeddings: tuple[str, ...] = ()
     labels: bool = False
 
 
@@ -48,6 +50,7 @@ TASKS: dict[TaskName, Task] = {
         outputs=("last_hidden_state",),
         unused_weights=("pooler.",),
         per_token=("last_hidden_state",),
+        embeddings=("last_hidden_state",),
     ),
     "fill-mask": Task(
         name="fill-mask",

@@ -35,6 +35,7 @@ ROWS = (
     ("", "errors", "suggest", "digest", "config.location", "model_files", "locks"),
     ("signature", "providers", "session_keys", "tasks", "report", "samples"),
     ("spec", "manifest", "parity"),
+    ("agreement",),
     ("stage_spec",),
     ("sources", "reference", "graph", "runtime"),
     ("exporters", "candidates", "measure", "resolve", "preflight", "render", "checks"),

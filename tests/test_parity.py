@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from modelbuild.parity import Comparison, Rule, compare, parity_checks
+from modelbuild.parity import Finding, Rule, Values, own_error, parity, worst_of
 
 Array = npt.NDArray[Any]
 
@@ -18,6 +18,24 @@ LARGEST = 8.0  # the largest of TOKENS where VALID is
 CLASSES: Array = np.array([[1.0, -2.0, 3.0], [0.5, 4.0, -1.0]])
 
 
+def values(candidate: Array, reference: Array = TOKENS, *, oracle: Array | None = None, valid: Array = VALID) -> Values:
+    return Values(
+        output="logits", case="left 2x3", candidate=candidate, reference=reference, oracle=oracle, valid=valid
+    )
+
+
+def found(
+    candidate: Array,
+    reference: Array = TOKENS,
+    *,
+    oracle: Array | None = None,
+    valid: Array = VALID,
+    rule: Rule = ORACLE,
+) -> list[Finding]:
+    truth = reference if oracle is None else oracle
+    return parity(values(candidate, reference, oracle=truth, valid=valid), rule, 0.0)
+
+
 def compared(
     candidate: Array,
     reference: Array = TOKENS,
@@ -25,9 +43,8 @@ def compared(
     oracle: Array | None = None,
     valid: Array = VALID,
     rule: Rule = ORACLE,
-) -> Comparison:
-    truth = reference if oracle is None else oracle
-    return compare("logits", "left 2x3", candidate=candidate, reference=reference, oracle=truth, valid=valid, rule=rule)
+) -> Finding:
+    return found(candidate, reference, oracle=oracle, valid=valid, rule=rule)[0]
 
 
 def changed(array: Array, index: tuple[int, ...], value: float) -> Array:
@@ -36,13 +53,13 @@ def changed(array: Array, index: tuple[int, ...], value: float) -> Array:
     return copy
 
 
-def passes(*comparisons: Comparison) -> bool:
-    return all(check.passed for check in parity_checks(comparisons))
+def passes(*findings: Finding) -> bool:
+    return all(check.passed for check in worst_of(findings))
 
 
 def test_equal_values_pass_with_no_error() -> None:
     comparison = compared(TOKENS)
-    assert (comparison.error, comparison.bad_values) == (0, 0)
+    assert [finding.value for finding in found(TOKENS)] == [0, 0]
     assert passes(comparison)
 
 
@@ -63,8 +80,8 @@ def test_an_error_passes_up_to_the_limit_and_no_further(share: float, passed: bo
 
 def test_errors_are_against_the_oracle_and_not_against_pytorch() -> None:
     oracle = changed(TOKENS, (0, 1, 0), 3.5)
-    assert compared(oracle, oracle=oracle).error == 0
-    assert compared(TOKENS, oracle=oracle).error == 0.5
+    assert compared(oracle, oracle=oracle).value == 0
+    assert compared(TOKENS, oracle=oracle).value == 0.5
 
 
 @pytest.mark.parametrize("garbage", [1e9, np.nan, np.inf])
@@ -80,10 +97,10 @@ def test_noise_of_pytorch_at_padded_positions_does_not_widen_the_limit() -> None
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_values_that_are_not_finite_fail_and_are_counted(value: float) -> None:
     candidate = changed(changed(TOKENS, (0, 0, 1), value), (1, 0, 0), value)
-    parity, finite = parity_checks([compared(TOKENS), compared(candidate), compared(TOKENS)])
-    assert (parity.passed, finite.passed) == (False, False)
+    off, finite = worst_of([*found(TOKENS), *found(candidate), *found(TOKENS)])
+    assert (off.passed, finite.passed) == (False, False)
     assert (finite.worst, finite.limit) == (2, 0)
-    assert "[0, 0, 1]" in parity.where
+    assert "[0, 0, 1]" in off.where
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -107,14 +124,14 @@ def test_an_overflow_of_pytorch_does_not_widen_the_limit_elsewhere(value: float)
 def test_another_shape_fails_and_both_are_named(shape: tuple[int, ...]) -> None:
     comparison = compared(np.ones(shape))
     assert not passes(compared(TOKENS), comparison)
-    assert (comparison.error, comparison.bad_values) == (np.inf, 0)
+    assert comparison.value == np.inf
     assert comparison.where == f"left 2x3: shape {shape}, PyTorch (2, 3, 2)"
 
 
 def test_the_worst_element_is_named_with_its_index_and_both_values() -> None:
     candidate = changed(changed(TOKENS, (0, 1, 0), 3.1), (1, 0, 1), 8.5)
-    assert compared(candidate).where == "left 2x3 [1, 0, 1]: onnx 8.5, torch 8"
-    assert compared(changed(CLASSES, (1, 2), 7), CLASSES, valid=ROWS).where == "left 2x3 [1, 2]: onnx 7, torch -1"
+    assert compared(candidate).where == "left 2x3, [1, 0, 1]: onnx 8.5, torch 8"
+    assert compared(changed(CLASSES, (1, 2), 7), CLASSES, valid=ROWS).where == "left 2x3, [1, 2]: onnx 7, torch -1"
 
 
 def test_every_class_counts_in_a_row_that_has_a_token() -> None:
@@ -153,28 +170,40 @@ def test_the_worst_element_uses_most_of_its_own_limit() -> None:
 
 
 def test_the_limit_itself_passes() -> None:
-    assert passes(Comparison(output="a", error=0.25, limit=0.25, bad_values=0, where=""))
+    assert passes(Finding(check="a", value=0.25, limit=0.25, where=""))
 
 
-def test_there_are_two_checks_for_every_output_and_the_worst_case_speaks() -> None:
-    cases = [
-        Comparison(output=output, error=error, limit=1.0, bad_values=bad, where=f"case {error}")
-        for output, error, bad in (("a", 0.1, 0), ("a", 1.5, 2), ("a", 0.7, 1), ("b", 0.2, 0))
+def test_there_is_a_check_for_every_name_and_the_worst_case_speaks() -> None:
+    findings = [
+        Finding(check=check, value=value, limit=1.0, where=f"case {value}")
+        for check, value in (("a", 0.1), ("b", 0.0), ("a", 1.5), ("a", 0.7), ("b", 0.2))
     ]
-    checks = parity_checks(cases)
-    assert [(check.name, check.passed) for check in checks] == [
-        ("parity.a", False),
-        ("finite.a", False),
-        ("parity.b", True),
-        ("finite.b", True),
-    ]
-    assert (checks[0].worst, checks[0].limit, checks[0].where, checks[0].compared) == (
-        1.5,
-        1.0,
-        "case 1.5",
-        "3 batches",
-    )
-    assert checks[1].worst == 3
+    checks = worst_of(findings)
+    assert [(check.name, check.passed) for check in checks] == [("a", False), ("b", True)]
+    first = checks[0]
+    assert (first.worst, first.limit, first.where, first.compared) == (1.5, 1.0, "case 1.5", "3 batches")
+
+
+@pytest.mark.parametrize(
+    ("value", "limit", "badness"), [(0.0, 0.0, 0), (1.0, 0.0, np.inf), (np.nan, 1.0, np.inf), (np.inf, np.inf, np.inf)]
+)
+def test_what_is_beyond_a_limit_of_zero_or_not_finite_is_infinitely_bad(
+    value: float, limit: float, badness: float
+) -> None:
+    assert Finding(check="a", value=value, limit=limit, where="").badness == badness
+
+
+def test_without_an_oracle_the_own_error_is_taken_from_elsewhere_and_counts_once_more() -> None:
+    alone = values(changed(TOKENS, (1, 0, 1), 8.5))
+    assert own_error(alone) == 0
+    (off, _) = parity(alone, ORACLE, 1e-3)
+    assert off.value == 0.5
+    assert off.limit == pytest.approx((5 * 1e-3 + 1e-6) * LARGEST)
+
+
+def test_the_own_error_is_the_largest_as_a_share_of_the_largest_value() -> None:
+    oracle = changed(TOKENS, (0, 1, 0), 3.5)
+    assert own_error(values(TOKENS, oracle=oracle)) == pytest.approx(0.5 / LARGEST)
 
 
 def test_a_reference_of_zeros_can_be_matched() -> None:

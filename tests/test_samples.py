@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 from modelbuild.samples import (
+    MASKS,
     Batch,
     Ints,
     Limits,
+    applies,
     attention_mask,
     covering_batches,
     limits_of,
@@ -47,23 +49,25 @@ def test_batches_are_the_same_for_the_same_seed_and_others_for_another() -> None
 
 def test_there_is_a_batch_for_every_combination_and_one_token_is_not_padded() -> None:
     assert [batch.kind for batch in batches()] == [
-        *("ones 1x1", "ones 1x2", "right 1x2", "left 1x2", "ones 1x7", "right 1x7", "left 1x7"),
-        *("ones 3x1", "ones 3x2", "right 3x2", "left 3x2", "ones 3x7", "right 3x7", "left 3x7"),
+        f"{words} {size}"
+        for size in ("1x1", "1x2", "1x7", "3x1", "3x2", "3x7")
+        for words in ("no padding", "right padding", "left padding")
+        if words == "no padding" or size[2] != "1"
     ]
 
 
 def test_a_kind_is_what_the_batch_is() -> None:
     for batch in batches():
-        mask, size = batch.kind.split()
+        words, size = batch.kind.rsplit(" ", 1)
         for array in batch.inputs.values():
             assert "x".join(map(str, array.shape)) == size
             assert array.dtype == np.int64
-        assert batch.valid.all() == (mask == "ones")
+        assert batch.valid.all() == (words == "no padding")
 
 
 def test_lengths_are_at_most_the_maximum_and_come_once() -> None:
-    kinds = [batch.kind for batch in batches(sequences=(2, 8, 9, 500)) if batch.kind.startswith("ones 1x")]
-    assert kinds == ["ones 1x2", "ones 1x8"]
+    kinds = [batch.kind for batch in batches(sequences=(2, 8, 9, 500)) if batch.kind.startswith("no padding 1x")]
+    assert kinds == ["no padding 1x2", "no padding 1x8"]
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -95,6 +99,60 @@ def test_padded_rows_have_different_lengths() -> None:
     assert set(lengths[:, 1:].ravel().tolist()) == set(range(1, 8))
 
 
+def test_a_mask_with_holes_has_tokens_at_both_ends_of_each_row_and_padding_between_them() -> None:
+    for mask in masks("holes", (3, 7)):
+        assert mask[:, [0, -1]].all()
+        assert (mask.sum(axis=1) < 7).all()
+
+
+def test_a_mask_of_one_token_has_it_anywhere() -> None:
+    found = np.concatenate(masks("one", (3, 7)))
+    assert (found.sum(axis=1) == 1).all()
+    assert found.any(axis=0).all()
+
+
+def test_an_empty_row_is_the_last_and_the_others_have_tokens() -> None:
+    for mask in masks("empty", (3, 7)):
+        assert not mask[-1].any()
+        assert mask[:-1].any(axis=1).all()
+
+
+def test_a_mask_of_no_known_kind_is_an_error() -> None:
+    with pytest.raises(ValueError, match="there is no mask 'diagonal'"):
+        attention_mask((2, 3), "diagonal", np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("kind", MASKS)
+@pytest.mark.parametrize("shape", [(1, 1), (1, 2), (2, 1), (1, 3), (2, 3)])
+def test_a_mask_applies_where_it_is_one_of_its_own(kind: str, shape: tuple[int, int]) -> None:
+    made = masks(kind, shape)
+    assert {mask.dtype for mask in made} == {np.dtype("int64")}
+    if applies(kind, batch=shape[0], sequence=shape[1]):
+        assert all((mask == 0).any() == (kind != "ones") for mask in made)
+        assert all(mask.any() for mask in made)
+
+
+def test_with_so_many_masks_at_each_size_every_mask_still_meets_a_short_and_a_long_one() -> None:
+    sizes, lengths = (1, 2, 3, 7), (1, 2, 6, 7, 8)
+    made = list(
+        random_batches(TEXT_INPUTS, LIMITS, batches=sizes, sequences=lengths, masks=tuple(MASKS), seed=0, per_size=2)
+    )
+    met = {(words, size) for words, size in (batch.kind.rsplit(" ", 1) for batch in made)}
+    assert len(made) == len(met) <= 2 * len(sizes) * len(lengths)
+    for words in MASKS.values():
+        chosen = {size.split("x")[1] for kind, size in met if kind == words}
+        assert chosen >= {"6", "7", "8"} if words != "no padding" else {"1", "2"}
+        assert len({size.split("x")[0] for kind, size in met if kind == words}) >= 3
+
+
+def test_covering_some_tokens_still_covers_every_position_and_type() -> None:
+    limits = Limits(vocab_size=100, type_vocab_size=2, max_positions=8)
+    (part,) = covering_batches(TEXT_INPUTS, limits, seed=0, tokens=20)
+    assert part.inputs["input_ids"].shape == (3, 8)
+    assert len(np.unique(part.inputs["input_ids"])) == 20
+    assert set(np.unique(part.inputs["token_type_ids"])) == {0, 1}
+
+
 @pytest.mark.parametrize("kind", ["ones", "right", "left"])
 def test_a_mask_of_ones_and_one_of_one_token_have_no_padding(kind: str) -> None:
     assert attention_mask((3, 1), kind, np.random.default_rng(0)).all()
@@ -111,7 +169,7 @@ def test_tokens_and_types_reach_their_limits_and_no_further() -> None:
 def test_covering_batches_look_up_every_row_of_every_table_and_hide_none() -> None:
     limits = Limits(vocab_size=100, type_vocab_size=3, max_positions=8)
     parts = list(covering_batches(TEXT_INPUTS, limits, seed=0))
-    assert [part.kind for part in parts] == [f"every embedding, part {number}" for number in range(4)]
+    assert [part.kind for part in parts] == [f"embeddings, part {number}" for number in range(4)]
     assert [part.inputs["input_ids"].shape for part in parts] == [(4, 8), (4, 8), (4, 8), (1, 8)]
     for name, rows in (("input_ids", 100), ("token_type_ids", 3)):
         assert {int(row) for part in parts for row in part.inputs[name].ravel()} == set(range(rows))

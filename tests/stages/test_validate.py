@@ -97,13 +97,13 @@ def test_one_changed_element_is_found(
 ) -> None:
     _edit(inputs["optimize"], lambda model: _change(model, name, index, 0.01))
     report = _validate(tiny, inputs)
-    assert _failed(report) == {"parity.last_hidden_state"}
+    assert "parity.last_hidden_state" in _failed(report)
     assert "onnx " in report.failures()[0].where
 
 
 def test_values_that_are_not_finite_are_counted(tiny: StageModel, inputs: dict[str, Path]) -> None:
     _edit(inputs["optimize"], lambda model: _change(model, FEED_FORWARD, (3, 7), float("nan")))
-    assert _failed(_validate(tiny, inputs)) == {"parity.last_hidden_state", "finite.last_hidden_state"}
+    assert {"parity.last_hidden_state", "finite.last_hidden_state"} <= _failed(_validate(tiny, inputs))
 
 
 def _ignore_the_mask(model: onnx.ModelProto) -> None:
@@ -114,8 +114,7 @@ def _ignore_the_mask(model: onnx.ModelProto) -> None:
 
 def test_an_ignored_mask_is_found(tiny: StageModel, inputs: dict[str, Path]) -> None:
     _edit(inputs["optimize"], _ignore_the_mask)
-    report = _validate(tiny, inputs)
-    assert _failed(report) == {"parity.last_hidden_state"}
+    assert "parity.last_hidden_state" in _failed(_validate(tiny, inputs))
 
 
 def _fix_the_batch(model: onnx.ModelProto) -> None:

@@ -1,0 +1,82 @@
+"""Parity: every output of every batch against PyTorch, and what it means: top-1, divergence, cosine, neighbours."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from modelbuild.agreement import embeddings, scores
+from modelbuild.checks.runs import Case, Runs, batches_of
+from modelbuild.parity import Finding, Rule, Values, own_error, parity, worst_of
+from modelbuild.report import Check
+from modelbuild.samples import Batch
+from modelbuild.tasks import Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class Numbers:
+    """What came of all batches: the checks, how many batches there were, PyTorch's own error of each output as a share
+    of its largest value, and the first batch that failed.
+    """
+
+    checks: tuple[Check, ...]
+    batches: int
+    own_errors: dict[str, float]
+    failing: Batch | None
+
+
+def compare_all(runs: Runs) -> Numbers:
+    """Run every batch on both sides, and compare."""
+    findings: list[Finding] = []
+    failing: Batch | None = None
+    own: dict[str, float] = defaultdict(float)
+    count = 0
+    for count, batch in enumerate(batches_of(runs.subject), start=1):  # noqa: B007 - counted
+        found = list(_findings(runs.case(batch), runs.subject.task, runs.rule, own))
+        findings += found
+        if failing is None and any(finding.badness > 1 for finding in found):
+            failing = batch
+    return Numbers(checks=tuple(worst_of(findings)), batches=count, own_errors=dict(own), failing=failing)
+
+
+def compare_one(runs: Runs, batch: Batch) -> list[Check]:
+    """The same for one small batch."""
+    return worst_of(_findings(runs.case(batch), runs.subject.task, runs.rule, defaultdict(float)))
+
+
+def _findings(case: Case, task: Task, rule: Rule, own: dict[str, float]) -> Iterable[Finding]:
+    """Everything about one batch. `own` collects PyTorch's own errors from the batches that have an oracle."""
+    if case.candidate is None:
+        where = f"{case.batch.kind}: does not run: {case.error}"
+        return [Finding(check=f"parity.{name}", value=float("inf"), limit=1.0, where=where) for name in task.outputs]
+    findings: list[Finding] = []
+    for name in task.outputs:
+        values = case.values(name, per_token=name in task.per_token)
+        own[name] = max(own[name], own_error(values))
+        findings += parity(values, rule, own[name])
+        findings += _agreement(values, task, rule, findings[-2].limit)
+    return findings
+
+
+def _agreement(values: Values, task: Task, rule: Rule, limit: float) -> Iterator[Finding]:
+    if values.output in task.embeddings:
+        return embeddings(values, rule)
+    positions = values.output in task.per_token and values.reference.ndim == 2
+    return scores(_over_positions(values) if positions else values, rule, limit)
+
+
+def _over_positions(values: Values) -> Values:
+    """Scores of positions, `(batch, sequence)`, as those of classes: padding is what nobody chooses."""
+    if values.candidate.shape != values.reference.shape:
+        return values
+    never = np.finfo(np.float32).min
+    arrays = (values.candidate, values.reference, values.oracle)
+    mine, torch32, torch64 = (None if a is None else np.where(values.valid, a, never) for a in arrays)
+    assert mine is not None
+    assert torch32 is not None
+    return replace(
+        values, candidate=mine, reference=torch32, oracle=torch64, valid=np.asarray(values.valid.any(axis=1))
+    )

@@ -1,0 +1,142 @@
+"""The file that ships and PyTorch, run on the same inputs."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import onnxruntime as ort
+import torch
+
+from modelbuild.checks.sidecar import has_tokenizer
+from modelbuild.checks.subject import Subject
+from modelbuild.parity import Rule, Values
+from modelbuild.reference import Outputs, run_reference, tokenize
+from modelbuild.runtime.session import SessionSettings, open_session
+from modelbuild.samples import TEXTS, Batch, covering_batches, random_batch, random_batches
+
+# Text is cut here: real sentences are for real token statistics; long inputs are random.
+_TEXT_LENGTH = 64
+# Beyond so many tokens in a batch, fp64 costs more than it tells; PyTorch's own error is then taken from smaller ones.
+_ORACLE_TOKENS = 128
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One batch with the outputs of both sides by name. `oracle` is None where fp64 would cost too much; `candidate` is
+    None where ONNX Runtime failed, and `error` then says how.
+    """
+
+    batch: Batch
+    reference: Outputs
+    oracle: Outputs | None
+    candidate: Outputs | None
+    error: str = ""
+
+    def values(self, output: str, *, per_token: bool) -> Values:
+        """One output of both sides, and where it means anything."""
+        assert self.candidate is not None
+        valid = self.batch.valid
+        return Values(
+            output=output,
+            case=self.batch.kind,
+            candidate=self.candidate[output],
+            reference=self.reference[output],
+            oracle=self.oracle[output] if self.oracle else None,
+            valid=valid if per_token else np.asarray(valid.any(axis=1)),
+        )
+
+
+class Runs:
+    """Both sides, opened once, run as often as it is wanted."""
+
+    def __init__(self, subject: Subject) -> None:
+        self.subject = subject
+        self.rule = _rule(subject)
+
+    @cached_property
+    def session(self) -> ort.InferenceSession:
+        """The file that ships, with the providers and the session settings that it ships with."""
+        return self.open()
+
+    @cached_property
+    def oracle(self) -> torch.nn.Module:
+        """The original in fp64."""
+        return copy.deepcopy(self.subject.reference).double()
+
+    def settings(self) -> SessionSettings:
+        """The session settings that the file ships with."""
+        return SessionSettings.from_mapping(self.subject.spec.session.model_dump())
+
+    def open(self, settings: SessionSettings | None = None) -> ort.InferenceSession:
+        """Another session on the same file, with the same providers."""
+        providers = self.subject.spec.providers
+        return open_session(
+            self.subject.model_file,
+            providers=providers.choices(),
+            settings=settings or self.settings(),
+            allow_fallback=providers.allow_fallback,
+        )
+
+    def run(self, batch: Batch, session: ort.InferenceSession | None = None) -> Outputs:
+        """The outputs of the candidate, by name. Raises whatever ONNX Runtime raises."""
+        names = list(self.subject.task.outputs)
+        return dict(zip(names, (session or self.session).run(names, batch.inputs), strict=True))
+
+    def case(self, batch: Batch) -> Case:
+        """One batch on both sides."""
+        outputs = self.subject.task.outputs
+        small = batch.valid.size <= _ORACLE_TOKENS and not self.rule.absolute
+        try:
+            candidate, error = self.run(batch), ""
+        except Exception as raised:  # noqa: BLE001 - ONNX Runtime's exceptions share no other base class
+            candidate, error = None, (str(raised).splitlines() or [type(raised).__name__])[0]
+        return Case(
+            batch=batch,
+            reference=run_reference(self.subject.reference, batch.inputs, outputs),
+            oracle=run_reference(self.oracle, batch.inputs, outputs) if small else None,
+            candidate=candidate,
+            error=error,
+        )
+
+
+def _rule(subject: Subject) -> Rule:
+    validation = subject.spec.validation
+    return Rule(
+        oracle_factor=validation.oracle_factor, floor=validation.floor, rtol=validation.rtol, atol=validation.atol
+    )
+
+
+def batches_of(subject: Subject) -> Iterator[Batch]:
+    """What both sides are run on, small inputs first."""
+    validation, names, limits = subject.spec.validation, subject.names, subject.limits
+    yield from random_batches(
+        names,
+        limits,
+        batches=validation.batch_sizes,
+        sequences=validation.sequence_lengths,
+        masks=validation.masks,
+        seed=validation.seed,
+        per_size=validation.masks_per_size,
+    )
+    if has_tokenizer(subject):
+        for side in ("right", "left"):
+            length = min(_TEXT_LENGTH, limits.max_positions)
+            arrays = tokenize(subject.sidecar, TEXTS, names, padding_side=side, max_length=length)
+            yield Batch(kind=f"text with {side} padding", inputs=arrays)
+    if validation.include_maximum:
+        rng = np.random.default_rng(validation.seed)
+        yield random_batch(names, limits, batch=1, sequence=limits.max_positions, mask="ones", rng=rng)
+        yield random_batch(names, limits, batch=2, sequence=max(1, limits.max_positions - 1), mask="left", rng=rng)
+    if validation.cover_embeddings:
+        yield from covering_batches(names, limits, seed=validation.seed, tokens=tokens_to_cover(subject))
+
+
+def tokens_to_cover(subject: Subject) -> int:
+    """How many tokens of the vocabulary are looked up: all, or as many as the allowed arithmetic lets PyTorch run."""
+    inside = sum(p.numel() for name, p in subject.reference.named_parameters() if "embeddings" not in name)
+    affordable = int(subject.spec.validation.cover_gflop * 1e9 / (2 * max(inside, 1)))
+    return min(subject.limits.vocab_size, max(affordable, subject.limits.max_positions))

@@ -17,6 +17,7 @@ A message is one line, `error[CODE]: what: where: what to do`.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 
@@ -77,10 +78,11 @@ class OptimizeError(ModelbuildError):
 
 
 class ValidationError(ModelbuildError):
-    """The gate: validation did not pass, so nothing is packaged."""
+    """The gate: validation did not pass, so nothing is packaged. `report` is the file with every check, if known."""
 
     code = "VAL"
     exit_code = 5
+    report: Path | None = None
 
 
 class PackageError(ModelbuildError):

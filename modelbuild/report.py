@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from modelbuild.errors import PackageError, ValidationError
+from modelbuild.errors import PackageError, Problem, ValidationError
 
 FORMAT = 1
 
@@ -94,15 +94,17 @@ def read_report(path: Path) -> Report:
 
 
 def require_passed(validation: Report) -> None:
-    """The gate. Raises ValidationError, naming the first failure, when `validation` ran and did not pass."""
+    """The gate. Raises ValidationError when `validation` ran and did not pass: the first failure, and the diagnosis."""
     failures = validation.failures()
     if failures:
         more = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
-        raise ValidationError(
+        error = ValidationError(
             f"validation failed: {failures[0].line()}{more}",
             where="validate/validation.json",
             hint="nothing was packaged",
         )
+        error.problems += tuple(Problem(line) for line in validation.facts.get("diagnosis", {}).values())
+        raise error
 
 
 def _finite(value: Any) -> Any:

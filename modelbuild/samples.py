@@ -56,10 +56,15 @@ class Limits:
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """Inputs by name, each `(batch, sequence)` of int64, and the kind they are of, for reports (`left padding 3x7`)."""
+    """Inputs by name, each `(batch, sequence)` of int64, and the kind they are of, for reports (`left padding`)."""
 
     kind: str
     inputs: dict[str, Ints]
+
+    @property
+    def label(self) -> str:
+        """Kind and size: `left padding 3x7`."""
+        return f"{self.kind} {'x'.join(map(str, self.valid.shape))}"
 
     @property
     def valid(self) -> npt.NDArray[np.bool_]:
@@ -90,7 +95,7 @@ def random_batch(
         "attention_mask": attention_mask(shape, mask, rng),
         "token_type_ids": rng.integers(0, limits.type_vocab_size, shape, dtype=np.int64),
     }
-    return Batch(kind=f"{MASKS[mask]} {batch}x{sequence}", inputs={name: arrays[name] for name in names})
+    return Batch(kind=MASKS[mask], inputs={name: arrays[name] for name in names})
 
 
 def attention_mask(shape: tuple[int, int], kind: str, rng: np.random.Generator) -> Ints:
@@ -151,7 +156,7 @@ def covering_batches(names: Sequence[str], limits: Limits, *, seed: int, tokens:
     for start in range(0, rows, _COVERING_ROWS):
         part = slice(start, start + _COVERING_ROWS)
         arrays = {"input_ids": ids[part], "attention_mask": np.ones_like(ids[part]), "token_type_ids": types[part]}
-        yield Batch(kind=f"embeddings, part {start // _COVERING_ROWS}", inputs={name: arrays[name] for name in names})
+        yield Batch(kind="every embedding", inputs={name: arrays[name] for name in names})
 
 
 def random_batches(

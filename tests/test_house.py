@@ -39,6 +39,7 @@ ROWS = (
     ("stage_spec",),
     ("sources", "reference", "graph", "runtime"),
     ("exporters", "candidates", "measure", "resolve", "preflight", "render", "checks"),
+    ("diagnosis",),
     ("stages",),
     ("config", "pipeline"),
     ("render.terminal",),

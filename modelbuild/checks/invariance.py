@@ -55,4 +55,4 @@ def _differences(name: str, runs: Runs, batch: Batch, first: Outputs, second: Ou
         limit = 2 * float(np.max(allowed(values, runs.rule, own_error(values))))
         with np.errstate(invalid="ignore"):
             worst = float(np.max(np.abs(first[output][values.valid] - second[output][values.valid]).astype(np.float64)))
-        yield Finding(check=name, value=worst, limit=limit, where=f"{output}, {batch.kind}")
+        yield Finding(check=name, value=worst, limit=limit, where=f"{output}, {batch.label}")

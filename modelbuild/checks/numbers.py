@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
+import onnxruntime as ort
 
 from modelbuild.agreement import embeddings, scores
 from modelbuild.checks.runs import Case, Runs, batches_of
@@ -18,14 +19,14 @@ from modelbuild.tasks import Task
 
 @dataclass(frozen=True, kw_only=True)
 class Numbers:
-    """What came of all batches: the checks, how many batches there were, PyTorch's own error of each output as a share
-    of its largest value, and the first batch that failed.
+    """What came of all batches: the checks, PyTorch's own error of each output as a share of its largest value, the
+    first batch that failed, and for each kind of batch how many failed of how many.
     """
 
     checks: tuple[Check, ...]
-    batches: int
     own_errors: dict[str, float]
     failing: Batch | None
+    kinds: dict[str, tuple[int, int]]
 
 
 def compare_all(runs: Runs) -> Numbers:
@@ -33,24 +34,27 @@ def compare_all(runs: Runs) -> Numbers:
     findings: list[Finding] = []
     failing: Batch | None = None
     own: dict[str, float] = defaultdict(float)
-    count = 0
-    for count, batch in enumerate(batches_of(runs.subject), start=1):  # noqa: B007 - counted
-        found = list(_findings(runs.case(batch), runs.subject.task, runs.rule, own))
+    kinds: dict[str, tuple[int, int]] = {}
+    for batch in batches_of(runs.subject):
+        found = _findings(runs.case(batch), runs.subject.task, runs.rule, own)
         findings += found
-        if failing is None and any(finding.badness > 1 for finding in found):
-            failing = batch
-    return Numbers(checks=tuple(worst_of(findings)), batches=count, own_errors=dict(own), failing=failing)
+        failed, count = kinds.get(batch.kind, (0, 0))
+        wrong = any(finding.badness > 1 for finding in found)
+        kinds[batch.kind] = (failed + wrong, count + 1)
+        failing = batch if wrong and failing is None else failing
+    return Numbers(checks=tuple(worst_of(findings)), own_errors=dict(own), failing=failing, kinds=kinds)
 
 
-def compare_one(runs: Runs, batch: Batch) -> list[Check]:
-    """The same for one small batch."""
-    return worst_of(_findings(runs.case(batch), runs.subject.task, runs.rule, defaultdict(float)))
+def agrees(runs: Runs, batch: Batch, session: ort.InferenceSession | None = None) -> bool:
+    """Whether one small batch comes out right, from the file that ships or another `session`."""
+    found = _findings(runs.case(batch, session), runs.subject.task, runs.rule, defaultdict(float))
+    return all(finding.badness <= 1 for finding in found)
 
 
-def _findings(case: Case, task: Task, rule: Rule, own: dict[str, float]) -> Iterable[Finding]:
+def _findings(case: Case, task: Task, rule: Rule, own: dict[str, float]) -> list[Finding]:
     """Everything about one batch. `own` collects PyTorch's own errors from the batches that have an oracle."""
     if case.candidate is None:
-        where = f"{case.batch.kind}: does not run: {case.error}"
+        where = f"{case.batch.label}: does not run: {case.error}"
         return [Finding(check=f"parity.{name}", value=float("inf"), limit=1.0, where=where) for name in task.outputs]
     findings: list[Finding] = []
     for name in task.outputs:

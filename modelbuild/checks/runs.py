@@ -6,6 +6,7 @@ import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
@@ -42,7 +43,7 @@ class Case:
         valid = self.batch.valid
         return Values(
             output=output,
-            case=self.batch.kind,
+            case=self.batch.label,
             candidate=self.candidate[output],
             reference=self.reference[output],
             oracle=self.oracle[output] if self.oracle else None,
@@ -71,11 +72,11 @@ class Runs:
         """The session settings that the file ships with."""
         return SessionSettings.from_mapping(self.subject.spec.session.model_dump())
 
-    def open(self, settings: SessionSettings | None = None) -> ort.InferenceSession:
-        """Another session on the same file, with the same providers."""
+    def open(self, settings: SessionSettings | None = None, model: Path | None = None) -> ort.InferenceSession:
+        """Another session with the same providers, on the same file or another."""
         providers = self.subject.spec.providers
         return open_session(
-            self.subject.model_file,
+            model or self.subject.model_file,
             providers=providers.choices(),
             settings=settings or self.settings(),
             allow_fallback=providers.allow_fallback,
@@ -86,12 +87,12 @@ class Runs:
         names = list(self.subject.task.outputs)
         return dict(zip(names, (session or self.session).run(names, batch.inputs), strict=True))
 
-    def case(self, batch: Batch) -> Case:
-        """One batch on both sides."""
+    def case(self, batch: Batch, session: ort.InferenceSession | None = None) -> Case:
+        """One batch on both sides, the candidate's being the file that ships or another `session`."""
         outputs = self.subject.task.outputs
         small = batch.valid.size <= _ORACLE_TOKENS and not self.rule.absolute
         try:
-            candidate, error = self.run(batch), ""
+            candidate, error = self.run(batch, session), ""
         except Exception as raised:  # noqa: BLE001 - ONNX Runtime's exceptions share no other base class
             candidate, error = None, (str(raised).splitlines() or [type(raised).__name__])[0]
         return Case(

@@ -11,10 +11,11 @@ from pathlib import Path
 from modelbuild.config.compose import DictConfig, compose, compose_sweep, job_of_sweep, request_of, run_hydra
 from modelbuild.config.overrides import examine
 from modelbuild.digest import write_json
-from modelbuild.errors import ModelbuildError, SweepError, unforeseen
+from modelbuild.errors import ModelbuildError, SweepError, ValidationError, unforeseen
 from modelbuild.pipeline.driver import build
 from modelbuild.pipeline.project import Workspace
-from modelbuild.render.terminal import JobResult, print_build, print_sweep
+from modelbuild.render.terminal import JobResult, print_build, print_checks, print_sweep
+from modelbuild.report import read_report
 
 _MULTIRUN = ("-m", "--multirun")
 # Hydra sets it for every job, on whatever launcher: the folder, seen from the workspace, that takes the results.
@@ -46,6 +47,10 @@ def _single(arguments: list[str], workspace: Path) -> int:
         try:
             request = request_of(config, workspace)
             print_build(build(request.spec, Workspace(workspace), out=request.out))
+        except ValidationError as error:
+            if error.report:
+                print_checks(read_report(error.report))
+            failures.append(error)
         except Exception as error:  # noqa: BLE001 - raised below; Hydra would print a heading of its own
             failures.append(error)
 

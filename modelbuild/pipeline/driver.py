@@ -12,7 +12,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from modelbuild.errors import HostError, Interrupted
+from modelbuild.errors import HostError, Interrupted, ValidationError
 from modelbuild.locks import hold
 from modelbuild.pipeline import journal
 from modelbuild.pipeline.project import Workspace, stage_params, write_adhoc_project
@@ -57,7 +57,11 @@ def build(spec: BuildSpec, workspace: Workspace, *, out: Path | None = None) -> 
         before = len(journal.read_journal(folder))
         if any(state.status != "current" for state in build_states(open_project(folder), params)):
             print(f"{build_id}", file=sys.stderr, flush=True)
-            _work(folder, workspace.locks, (busy, lock))
+            try:
+                _work(folder, workspace.locks, (busy, lock))
+            except ValidationError as error:
+                error.report = folder / "validate" / "validation.json"
+                raise
         if out:
             publish(folder / "package", out)
     events = journal.read_journal(folder)[before:]

@@ -9,6 +9,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from modelbuild.manifest import Manifest, read_manifest
 from modelbuild.pipeline.driver import Outcome
@@ -41,17 +42,33 @@ class PlannedStage:
 
 
 def print_build(outcome: Outcome) -> None:
-    """The finished build: what was done, files, parity, latency, and the package's path on a line of its own."""
+    """The finished build: every check, what was done, files, latency, and the package's path on a line of its own."""
     manifest = read_manifest(outcome.package)
     validation = read_report(outcome.folder / "validate" / "validation.json")
     table = _table(manifest.name, f"verified ({manifest.validation['status']})" if manifest.verified else "UNVERIFIED")
     table.add_row("stages", _stages(outcome))
     table.add_row("files", _files(manifest))
-    table.add_row("parity", _parity(validation))
     for line in _latency(manifest.benchmark):
         table.add_row("latency", line)
+    print_checks(validation)
     _console().print(table)
     print(outcome.package)
+
+
+def print_checks(validation: Report) -> None:
+    """Every check with what was compared, the worst case, its limit, and whether it passed; those that failed last."""
+    if not validation.checks:
+        return
+    table = _table("check", "compared", "worst", "limit", "at", "")
+    for check in sorted(validation.checks, key=lambda check: not check.passed):
+        verdict = Text("passed", style="green") if check.passed else Text("FAILED", style="bold red")
+        table.add_row(check.name, check.compared, _number(check.worst), _number(check.limit), check.where, verdict)
+    _console().print(table)
+    print()
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3g}"
 
 
 def _console() -> Console:
@@ -77,14 +94,6 @@ def _stages(outcome: Outcome) -> str:
 def _files(manifest: Manifest) -> str:
     size = sum(record.size_bytes for record in manifest.files.values())
     return f"{len(manifest.files) + 1} files, {size / _MIB:.1f} MiB"
-
-
-def _parity(validation: Report) -> str:
-    checks = [check for check in validation.checks if check.name.startswith("parity.") and check.worst is not None]
-    if not checks:
-        return "not validated"
-    shown = (f"{c.name.removeprefix('parity.')} off by {c.worst:.2g} at most, {c.limit:.2g} allowed" for c in checks)
-    return f"{'; '.join(shown)} ({checks[0].compared})"
 
 
 def _latency(benchmark: Mapping[str, Any]) -> list[str]:

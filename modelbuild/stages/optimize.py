@@ -87,7 +87,7 @@ def _match(exported: Path, optimized: Path, signature: Signature, limits: Limits
     batches = random_batches(names, limits, batches=(1, 3), sequences=(2, 9), masks=("right", "left"), seed=1)
     try:
         sessions = [open_session(path, providers=[("cpu", {})], settings=settings) for path in (exported, optimized)]
-        cases = [(_difference(sessions, signature, batch), batch.kind) for batch in batches]
+        cases = [(_difference(sessions, signature, batch), batch.label) for batch in batches]
     except Exception as error:
         raise OptimizeError(f"the optimized graph does not run: {error}", hint="choose optimization=none") from error
     worst, where = max(cases)

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from modelbuild.checks import CheckModule, bounds, interface, invariance, sidecar
-from modelbuild.checks.numbers import compare_all
+from modelbuild.checks.numbers import Numbers, compare_all
 from modelbuild.checks.runs import Runs
 from modelbuild.checks.subject import Subject
+from modelbuild.diagnosis.diagnose import diagnose
 from modelbuild.graph import MODEL_FILE, read_graph
 from modelbuild.reference import input_names, load_reference
-from modelbuild.report import Check, Report
+from modelbuild.report import Check, Report, read_report
 from modelbuild.samples import limits_of
 from modelbuild.stage_spec import ValidateSpec
 from modelbuild.tasks import TASKS
@@ -42,9 +44,12 @@ def run(spec: ValidateSpec, inputs: Mapping[str, Path], out: Path) -> Report:
         runs = Runs(subject)
         numbers = compare_all(runs)
         checks += numbers.checks
+        facts |= {"pytorch_own_error": numbers.own_errors, "batches": _batches(numbers)}
         if numbers.failing is None:
             checks += [*invariance.examine(runs), *bounds.examine(runs)]
-        facts |= {"batches": numbers.batches, "pytorch_own_error": numbers.own_errors}
+        else:
+            optimization = read_report(inputs["optimize"] / "report.json").facts["optimization"]
+            facts["diagnosis"] = asdict(diagnose(runs, numbers, optimization))
     return Report(stage="validate", checks=tuple(checks), facts=facts, metrics=_metrics(checks))
 
 
@@ -63,6 +68,10 @@ def _subject(spec: ValidateSpec, inputs: Mapping[str, Path]) -> Subject:
         names=input_names(reference, task),
         limits=limits_of(reference.config),
     )
+
+
+def _batches(numbers: Numbers) -> dict[str, dict[str, int]]:
+    return {kind: {"run": count, "failed": failed} for kind, (failed, count) in numbers.kinds.items()}
 
 
 def _metrics(checks: list[Check]) -> dict[str, Any]:

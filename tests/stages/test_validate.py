@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,9 +13,9 @@ from onnx import numpy_helper
 
 from modelbuild.graph import MODEL_FILE
 from modelbuild.report import Report, write_report
-from modelbuild.spec import Opset, Precision, Providers, Session, Sidecar, Validation
-from modelbuild.stage_spec import SidecarSpec, StageModel, ValidateSpec
-from modelbuild.stages import sidecar, validate
+from modelbuild.spec import Opset, Optimization, Precision, Providers, Session, Sidecar, Validation
+from modelbuild.stage_spec import OptimizeSpec, SidecarSpec, StageModel, ValidateSpec
+from modelbuild.stages import optimize, sidecar, validate
 
 pytestmark = pytest.mark.slow
 STRICT = Validation(
@@ -27,10 +26,12 @@ FEED_FORWARD = "intermediate.dense.weight"
 
 @pytest.fixture
 def inputs(exported: Path, tiny: StageModel, tmp_path: Path) -> dict[str, Path]:
-    """A copy of the export as if it were optimized, and its sidecar files."""
+    """The export, the same as the optimize stage leaves it when nothing is asked of it, and the sidecar files."""
     folders = {"export": exported, "optimize": tmp_path / "optimize", "sidecar": tmp_path / "sidecar"}
-    shutil.copytree(exported, folders["optimize"])
-    folders["sidecar"].mkdir()
+    for name in ("optimize", "sidecar"):
+        folders[name].mkdir()
+    unchanged = OptimizeSpec(optimization=Optimization(kind="none"), precision=Precision(kind="fp32"))
+    write_report(optimize.run(unchanged, folders, folders["optimize"]), folders["optimize"] / "report.json")
     spec = SidecarSpec(model=tiny, task="feature-extraction", sidecar=Sidecar(kind="auto"))
     write_report(sidecar.run(spec, {}, folders["sidecar"]), folders["sidecar"] / "report.json")
     return folders

@@ -1,0 +1,74 @@
+"""A diagnosis in two lines: where a model first departs from PyTorch, and what brought that in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from modelbuild.checks.numbers import Numbers, agrees
+from modelbuild.checks.runs import Runs
+from modelbuild.diagnosis.modules import Departure, Evidence, first_departure
+from modelbuild.diagnosis.optimizations import culprit
+from modelbuild.diagnosis.tensors import OpenGraph, module_outputs
+from modelbuild.samples import Batch
+
+
+@dataclass(frozen=True, kw_only=True)
+class Diagnosis:
+    """`place`: where it departs and with what inputs. `cause`: what brought it in."""
+
+    place: str
+    cause: str
+
+
+def diagnose(runs: Runs, numbers: Numbers, optimization: str) -> Diagnosis:
+    """Why the first batch that failed did. The file that ships was made by `optimization`."""
+    batch = numbers.failing
+    assert batch is not None
+    departure = _departure(runs, batch)
+    return Diagnosis(place=f"{_where(departure)}; {_kinds(numbers)}", cause=culprit(runs, batch, optimization))
+
+
+def _departure(runs: Runs, batch: Batch) -> Departure | None:
+    graph = OpenGraph(runs.subject.model_file, runs.subject.model_file.parent)
+    calm = _without_padding(batch)
+    known = calm is not None and agrees(runs, calm)
+    skipped = runs.subject.task.unused_weights
+    return first_departure(
+        graph,
+        _evidence(runs, graph, batch),
+        _evidence(runs, graph, calm) if known and calm else None,
+        skipped,
+    )
+
+
+def _evidence(runs: Runs, graph: OpenGraph, batch: Batch) -> Evidence:
+    outputs = runs.subject.task.outputs
+    return Evidence(
+        batch=batch,
+        modules=module_outputs(runs.subject.reference, batch, outputs),
+        oracle=module_outputs(runs.oracle, batch, outputs),
+        tensors=graph.tensors(batch),
+    )
+
+
+def _without_padding(batch: Batch) -> Batch | None:
+    """The same tokens with nothing masked, if anything is."""
+    if batch.valid.all():
+        return None
+    return replace(batch, inputs=batch.inputs | {"attention_mask": np.ones_like(batch.inputs["attention_mask"])})
+
+
+def _where(departure: Departure | None) -> str:
+    if departure is None:
+        return "every PyTorch module is right: it departs after the last one"
+    share = f", by {departure.share:.2g} of the largest value" if departure.share is not None else ""
+    operator = f" at {departure.operator}" if departure.operator else ""
+    return f"first departs in {departure.module} ({departure.class_name}){operator}{share}"
+
+
+def _kinds(numbers: Numbers) -> str:
+    wrong = [kind for kind, (failed, _) in numbers.kinds.items() if failed]
+    right = [kind for kind, (failed, _) in numbers.kinds.items() if not failed]
+    return f"wrong with {', '.join(wrong)}" + (f"; right with {', '.join(right)}" if right else "")

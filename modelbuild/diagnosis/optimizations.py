@@ -1,0 +1,82 @@
+"""Which optimization brought a departure in: each is switched off, one by one, and the batch is run again."""
+
+from __future__ import annotations
+
+import importlib
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import cast
+
+import onnx
+from onnx import TensorProto, helper
+
+from modelbuild.candidates import CANDIDATES, Candidate, ort_level
+from modelbuild.checks.numbers import agrees
+from modelbuild.checks.runs import Runs
+from modelbuild.diagnosis.tensors import session_of
+from modelbuild.errors import ModelbuildError
+from modelbuild.graph import MODEL_FILE
+from modelbuild.report import read_report
+from modelbuild.runtime.session import SessionSettings
+from modelbuild.samples import Batch
+
+_DISABLE = "optimization.disable_specified_optimizers"
+_PLAIN = SessionSettings(graph_optimization_level="none")
+_MASK_INPUT = {"Attention": 3, "MultiHeadAttention": 4}
+
+
+def culprit(runs: Runs, batch: Batch, optimization: str) -> str:
+    """What brought in the departure on `batch`, in words, for a file that was optimized by `optimization`."""
+    if agrees(runs, batch, runs.open(_PLAIN)):
+        level = runs.settings().graph_optimization_level
+        guilty = ", ".join(_of_session(runs, batch)) or "no single optimization of it"
+        return f"ONNX Runtime brings it in at session.graph_optimization_level={level}: {guilty}"
+    if agrees(runs, batch, runs.open(_PLAIN, runs.subject.exported_file)):
+        guilty = ", ".join(_of_candidate(runs, batch, optimization)) or "no single fusion of it"
+        return f"optimization={optimization} brings it in: {guilty}; the exported graph is right"
+    operator = _mask_of_lengths(runs, batch)
+    if operator:
+        return f"attention fusion brings it in: {operator} takes lengths for a mask, which is right padding only"
+    return "no optimization brings it in: the exported graph has it already"
+
+
+def _of_session(runs: Runs, batch: Batch) -> Iterator[str]:
+    """The optimizations of ONNX Runtime's session without which the batch comes out right."""
+    settings = runs.settings()
+    for name in ort_level.fusions("extended", {}):
+        entries = dict(settings.config_entries) | {_DISABLE: name}
+        if agrees(runs, batch, runs.open(replace(settings, config_entries=entries))):
+            yield f"without {name} it is right"
+
+
+def _of_candidate(runs: Runs, batch: Batch, optimization: str) -> Iterator[str]:
+    """The fusions of the candidate without which the batch comes out right."""
+    candidate = cast(Candidate, importlib.import_module(CANDIDATES[optimization]))
+    source = runs.subject.exported_file.parent
+    facts = read_report(source / "report.json").facts
+    for name in candidate.fusions(optimization, facts):
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                candidate.optimize(optimization, source, facts, Path(folder), without=frozenset({name}))
+            except ModelbuildError:
+                continue  # it cannot do without this one, so nothing is learned
+            if agrees(runs, batch, runs.open(_PLAIN, Path(folder) / MODEL_FILE)):
+                yield f"without {name} it is right"
+
+
+def _mask_of_lengths(runs: Runs, batch: Batch) -> str | None:
+    """The attention operator whose mask is a length per row, if the batch comes out right with the mask itself."""
+    proto = onnx.load(runs.subject.model_file, load_external_data=False)
+    nodes = [node for node in proto.graph.node if node.op_type in _MASK_INPUT and node.domain == "com.microsoft"]
+    masked = [node for node in nodes if len(node.input) > _MASK_INPUT[node.op_type]]
+    if not masked or "attention_mask" not in batch.inputs:
+        return None
+    raw = "modelbuild.raw_attention_mask"
+    for node in masked:
+        node.input[_MASK_INPUT[node.op_type]] = raw
+    cast_node = helper.make_node("Cast", ["attention_mask"], [raw], to=TensorProto.INT32)
+    proto.graph.node.insert(0, cast_node)
+    right = agrees(runs, batch, session_of(proto, runs.subject.model_file.parent))
+    return f"{masked[0].domain}.{masked[0].op_type}" if right else None

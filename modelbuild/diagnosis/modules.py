@@ -21,8 +21,9 @@ Array = npt.NDArray[Any]
 Tensors = Mapping[str, Array]
 
 # A tensor that is off by less than so many times PyTorch's own error there, and this share of the largest value, is the
-# module's output, rounded. Below the other share it is the same thing gone wrong; beyond, it is something else.
+# module's output, rounded. Up to this distance it is the same thing gone wrong; beyond, it is something else.
 _FACTOR, _SAME, _NEAR = 4.0, 2e-6, 0.5
+_EQUAL = 1e-4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +50,7 @@ class Evidence:
 
     def limit(self, index: int) -> float:
         """How far a tensor may be off, as a share of the largest value, to be the output of module `index`."""
-        return _FACTOR * _share(self.oracle[index].value, self.modules[index].value, self.batch) + _SAME
+        return _FACTOR * _compared(self.oracle[index].value, self.modules[index].value, self.batch).share + _SAME
 
 
 def first_departure(
@@ -66,8 +67,7 @@ def first_departure(
     ]
     shares = {index: _share_of(failing, index, pairs.get(index)) for index in chosen}
     right = [index for index, share in shares.items() if share is not None and share <= failing.limit(index)]
-    after = [index for index in chosen if not right or index > right[-1]]
-    index = next((i for i in after if shares[i] is not None), next(iter(after), None))
+    index = _first_wrong(failing.modules, shares, right)
     if index is None:
         return None
     module = failing.modules[index]
@@ -79,33 +79,65 @@ def first_departure(
     )
 
 
+def _first_wrong(
+    modules: Sequence[ModuleOutput], shares: Mapping[int, float | None], right: Sequence[int]
+) -> int | None:
+    """The first module that is wrong, and with it all that contain it: where one of those is right, what is paired with
+    the module is but like it, such as a product before its bias. Failing that, the first one after all that are right.
+    """
+    good = {modules[index].path for index in right}
+    for index, share in shares.items():
+        parts = modules[index].path.split(".")
+        containers = {".".join(parts[:end]) for end in range(1, len(parts))}
+        if share is not None and index not in right and not containers & good:
+            return index
+    return next((index for index in shares if not right or index > right[-1]), None)
+
+
 def _share_of(evidence: Evidence, index: int, name: str | None) -> float | None:
-    return None if name is None else _share(evidence.modules[index].value, evidence.tensors[name], evidence.batch)
+    if name is None:
+        return None
+    return _compared(evidence.modules[index].value, evidence.tensors[name], evidence.batch).share
 
 
-def _pairs(evidence: Evidence, limit: float | None) -> dict[int, str]:
-    """For each module whose output is among the tensors, rounded or up to `limit`, the name of the nearest."""
+def _pairs(evidence: Evidence, near: float | None) -> dict[int, str]:
+    """For each module whose output is among the tensors, rounded or as near as `near`, the name of the nearest."""
     by_shape: dict[tuple[int, ...], list[str]] = {}
     for name, tensor in evidence.tensors.items():
         by_shape.setdefault(tensor.shape, []).append(name)
     pairs = {}
     for index, module in enumerate(evidence.modules):
         names = by_shape.get(module.value.shape, [])
-        shares = [_share(module.value, evidence.tensors[name], evidence.batch) for name in names]
-        if shares and min(shares) <= (evidence.limit(index) if limit is None else limit):
-            pairs[index] = names[int(np.argmin(shares))]
+        found = [_compared(module.value, evidence.tensors[name], evidence.batch) for name in names]
+        best = min(found, key=lambda pair: pair.distance, default=None)
+        if best and (best.share <= evidence.limit(index) if near is None else best.distance <= near):
+            pairs[index] = names[found.index(best)]
     return pairs
 
 
-def _share(expected: Array, actual: Array, batch: Batch) -> float:
-    """The largest difference at valid positions, as a share of the largest value there."""
+@dataclass(frozen=True, kw_only=True)
+class _Compared:
+    """Two tensors at valid positions: `share` is the largest difference as a share of the largest value. `distance` is
+    the norm of the difference as a share of the norm, or how many values differ at all if that is less: values that are
+    far off hardly change it if they are few.
+    """
+
+    share: float
+    distance: float
+
+
+def _compared(expected: Array, actual: Array, batch: Batch) -> _Compared:
     valid = batch.valid
     chosen = valid if expected.shape[:2] == valid.shape else np.ones(expected.shape, dtype=bool)
     right, mine = expected[chosen].astype(np.float64), actual[chosen].astype(np.float64)
-    with np.errstate(invalid="ignore"):
-        difference = float(np.max(np.abs(right - mine), initial=0.0))
-    scale = float(np.max(np.abs(right), initial=np.finfo(np.float32).tiny))
-    return float("inf") if np.isnan(difference) else difference / scale
+    tiny = float(np.finfo(np.float32).tiny)
+    with np.errstate(invalid="ignore", over="ignore"):
+        difference = right - mine
+        share = float(np.max(np.abs(difference), initial=0.0)) / max(float(np.max(np.abs(right), initial=0.0)), tiny)
+        distance = float(np.linalg.norm(difference)) / max(float(np.linalg.norm(right)), tiny)
+        different = float(np.mean(np.abs(difference) > _EQUAL * np.max(np.abs(right), initial=tiny)))
+    share, distance = (v if np.isfinite(v) else float("inf") for v in (share, min(distance, different)))
+    return _Compared(share=share, distance=distance)
 
 
 def _between(graph: OpenGraph, right: set[str], wrong: str | None) -> str | None:

@@ -31,10 +31,10 @@ def culprit(runs: Runs, batch: Batch, optimization: str) -> str:
     """What brought in the departure on `batch`, in words, for a file that was optimized by `optimization`."""
     if agrees(runs, batch, runs.open(_PLAIN)):
         level = runs.settings().graph_optimization_level
-        guilty = ", ".join(_of_session(runs, batch)) or "no single optimization of it"
+        guilty = ", ".join(_of_session(runs, batch)) or "it is wrong without any one of them"
         return f"ONNX Runtime brings it in at session.graph_optimization_level={level}: {guilty}"
     if agrees(runs, batch, runs.open(_PLAIN, runs.subject.exported_file)):
-        guilty = ", ".join(_of_candidate(runs, batch, optimization)) or "no single fusion of it"
+        guilty = ", ".join(_of_candidate(runs, batch, optimization)) or "it is wrong without any one of its fusions"
         return f"optimization={optimization} brings it in: {guilty}; the exported graph is right"
     operator = _mask_of_lengths(runs, batch)
     if operator:

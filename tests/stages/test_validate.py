@@ -7,12 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import onnx
 import pytest
 from onnx import numpy_helper
 
+from modelbuild.errors import ValidationError
 from modelbuild.graph import MODEL_FILE
-from modelbuild.report import Report, write_report
+from modelbuild.report import Report, require_passed, write_report
 from modelbuild.spec import Opset, Optimization, Precision, Providers, Session, Sidecar, Validation
 from modelbuild.stage_spec import OptimizeSpec, SidecarSpec, StageModel, ValidateSpec
 from modelbuild.stages import optimize, sidecar, validate
@@ -21,6 +23,7 @@ pytestmark = pytest.mark.slow
 STRICT = Validation(
     kind="strict", batch_sizes=(1, 3), sequence_lengths=(2, 9), include_maximum=True, cover_embeddings=True
 )
+SCHEMA = Path(__file__).parents[2] / "docs" / "validation.schema.json"
 FEED_FORWARD = "intermediate.dense.weight"
 
 
@@ -157,6 +160,29 @@ def test_a_config_for_another_task_is_found(tiny: StageModel, inputs: dict[str, 
     config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     path.write_text(json.dumps(config | {"architectures": ["BertForMaskedLM"]}), encoding="utf-8")
     assert _failed(_validate(tiny, inputs)) == {"config architecture"}
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_the_report_is_what_its_schema_says(broken: bool, tiny: StageModel, inputs: dict[str, Path]) -> None:
+    if broken:
+        _edit(inputs["optimize"], lambda model: _change(model, FEED_FORWARD, (3, 7), float("nan")))
+    path = inputs["optimize"] / "validation.json"
+    write_report(_validate(tiny, inputs), path)
+    report = json.loads(path.read_text(encoding="utf-8"))
+    assert report["passed"] is not broken
+    jsonschema.validate(report, json.loads(SCHEMA.read_text(encoding="utf-8")))
+
+
+def test_a_failure_comes_with_a_diagnosis_of_two_lines(tiny: StageModel, inputs: dict[str, Path]) -> None:
+    _edit(inputs["optimize"], lambda model: _change(model, FEED_FORWARD, (3, 7), 0.5))
+    report = _validate(tiny, inputs)
+    with pytest.raises(ValidationError) as raised:
+        require_passed(report)
+    failure, place, cause = raised.value.lines()
+    assert failure.startswith("error[VAL]: validation failed: parity.last_hidden_state")
+    assert "first departs in encoder.layer.0.intermediate" in place
+    assert "wrong with no padding, " in place
+    assert "the exported graph is right" in cause
 
 
 def test_a_tolerance_can_be_given_instead_of_the_oracle(tiny: StageModel, inputs: dict[str, Path]) -> None:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from modelbuild.digest import sha256_file
 from modelbuild.errors import ExportError, PackageError
 from modelbuild.graph import GraphFacts, read_graph
-from modelbuild.sources import Digest
 from modelbuild.spec import FileExporter, Opset
 from modelbuild.stage_spec import GraphFiles
 from modelbuild.suggest import closest
 
+Digest = Callable[[Path], str]
 _FOREIGN = {
     b"version https://git-lfs": ("a Git LFS pointer, not an ONNX file", "run 'git lfs pull'"),
     b"PK\x03\x04": ("an archive, as PyTorch writes it, not an ONNX file", "export the model to ONNX first"),

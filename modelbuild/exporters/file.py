@@ -115,7 +115,7 @@ def _chosen(
         wanted = mapping.get(name, name)
         if wanted not in found:
             free = [other for other in found if other is not None and other not in mapping.values()]
-            hint = did_you_mean(wanted, free) or f"it has {', '.join(map(str, found))}"
+            hint = did_you_mean(wanted, free) or f"it has {', '.join(free)}"
             hint += "" if name in mapping else f" (say so with exporter.{what}s.{name}=…)"
             raise ExportError(f"the graph has no {what} '{wanted}'", where=str(path), hint=hint)
         if wanted in taken:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import onnx
 from onnx import TensorProto, helper
@@ -19,16 +21,21 @@ SCOPES_KEY = "pkg.torch.onnx.name_scopes"
 CLASSES_KEY = "pkg.torch.onnx.class_hierarchy"
 
 # The first ONNX Runtime release with each opset and IR version, from its published compatibility table
-# (onnxruntime.ai/docs/reference/compatibility.html).
-_FIRST_WITH_OPSET = {17: "1.12", 18: "1.14", 19: "1.15", 20: "1.17", 21: "1.18"}
-_FIRST_WITH_IR = {8: "1.12", 9: "1.15", 10: "1.18"}
+# (onnxruntime.ai/docs/reference/compatibility.html) and, where that ends, from the release of ONNX that it was built
+# with: 1.17 since 1.21, 1.18 since 1.23. Every release also takes what is older, back to opset 7.
+_FIRST_WITH_OPSET = {17: "1.12", 18: "1.14", 19: "1.15", 20: "1.17", 21: "1.18", 22: "1.21", 23: "1.23"}
+_FIRST_WITH_IR = {8: "1.12", 9: "1.15", 10: "1.18", 11: "1.23"}
+_DEFAULT_DOMAIN = "ai.onnx"
 
 
 @dataclass(frozen=True, kw_only=True)
 class GraphFacts:
     """What an ONNX file says: signature, opsets by domain, IR version, operator counts and how many nodes are tagged.
 
-    A node is tagged when it says which PyTorch module it came from.
+    The default domain is `""`, also where the file spells it `ai.onnx`. An axis that has neither size nor name is
+    called after its place (`input_ids.0`). Nodes are those of subgraphs and functions too; one is tagged when it says
+    which PyTorch module it came from. `data_files` are the files that hold weights, as the ONNX file names them, with
+    the size in bytes that each must at least have.
     """
 
     signature: Signature
@@ -36,6 +43,7 @@ class GraphFacts:
     ir_version: int
     operators: Mapping[str, int]
     tagged_nodes: int
+    data_files: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def nodes(self) -> int:
@@ -43,9 +51,21 @@ class GraphFacts:
         return sum(self.operators.values())
 
     def oldest_onnxruntime(self) -> str:
-        """The oldest ONNX Runtime release (`1.18`) whose published opset and IR support covers the file."""
-        releases = [_FIRST_WITH_OPSET.get(self.opsets[""], "1.18"), _FIRST_WITH_IR.get(self.ir_version, "1.18")]
+        """The oldest ONNX Runtime release (`1.18`) known to take the file's opset and IR version. Where no release is
+        known to, it is the installed one, which has opened the file.
+        """
+        releases = [_first(_FIRST_WITH_OPSET, self.opsets[""]), _first(_FIRST_WITH_IR, self.ir_version)]
         return max(releases, key=lambda release: tuple(map(int, release.split("."))))
+
+
+def _first(releases: Mapping[int, str], version: int) -> str:
+    known = next((release for newest, release in releases.items() if version <= newest), None)
+    return known or ".".join(_installed_onnxruntime().split(".")[:2])
+
+
+def _installed_onnxruntime() -> str:
+    names = {dist.metadata["Name"].lower(): dist.version for dist in importlib.metadata.distributions()}
+    return next((names[name] for name in ("onnxruntime", "onnxruntime-gpu") if name in names), "0.0")
 
 
 def read_graph(model: Path) -> GraphFacts:
@@ -56,14 +76,17 @@ def read_graph(model: Path) -> GraphFacts:
         raise PackageError(f"not an ONNX file: {error}", where=str(model)) from error
     if not proto.opset_import:  # protobuf reads an empty file as an empty model
         raise PackageError("not an ONNX file: it names no opset", where=str(model))
-    names = {node_type(node.domain, node.op_type) for node in proto.graph.node}
-    counts = Counter(node_type(node.domain, node.op_type) for node in proto.graph.node)
+    nodes = list(_nodes(proto))
+    counts = Counter(node_type(node.domain, node.op_type) for node in nodes)
+    opsets = {_domain(entry.domain): entry.version for entry in proto.opset_import}
+    used = {"", *(_domain(node.domain) for node in nodes)}
     return GraphFacts(
         signature=_signature(proto.graph),
-        opsets={entry.domain: entry.version for entry in proto.opset_import if _used(entry.domain, names)},
+        opsets={domain: version for domain, version in opsets.items() if domain in used},
         ir_version=proto.ir_version,
         operators=dict(sorted(counts.items())),
-        tagged_nodes=sum(any(p.key == SCOPES_KEY for p in node.metadata_props) for node in proto.graph.node),
+        tagged_nodes=sum(any(p.key == SCOPES_KEY for p in node.metadata_props) for node in nodes),
+        data_files=_data_files(proto, model),
     )
 
 
@@ -73,7 +96,7 @@ def module_tree(model: Path) -> dict[str, int]:
     """
     proto = onnx.load(model, load_external_data=False)
     counts: Counter[str] = Counter()
-    for node in proto.graph.node:
+    for node in _nodes(proto):
         scopes = next((p.value for p in node.metadata_props if p.key == SCOPES_KEY), None)
         if scopes is not None:
             counts[innermost_module(scopes)] += 1
@@ -92,11 +115,49 @@ def innermost_module(scopes: str) -> str:
 
 def node_type(domain: str, op_type: str) -> str:
     """`MatMul` for the default domain, `com.microsoft.Attention` for others."""
-    return f"{domain}.{op_type}" if domain else op_type
+    return f"{domain}.{op_type}" if _domain(domain) else op_type
 
 
-def _used(domain: str, names: set[str]) -> bool:
-    return not domain or any(name.startswith(f"{domain}.") for name in names)
+def _domain(name: str) -> str:
+    return "" if name == _DEFAULT_DOMAIN else name
+
+
+def _bodies(proto: onnx.ModelProto) -> Iterator[Any]:
+    """The graph, the functions, and every subgraph inside them."""
+    waiting = [proto.graph, *proto.functions]
+    while waiting:
+        body = waiting.pop(0)
+        yield body
+        for attribute in (attribute for node in body.node for attribute in node.attribute):
+            waiting += [attribute.g] if attribute.HasField("g") else attribute.graphs
+
+
+def _nodes(proto: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
+    return (node for body in _bodies(proto) for node in body.node)
+
+
+def _data_files(proto: onnx.ModelProto, model: Path) -> dict[str, int]:
+    """The files that tensors are kept in, with how many bytes of each are used, as far as the file says."""
+    needed: dict[str, int] = {}
+    try:
+        for tensor in _tensors(proto):
+            if tensor.data_location == TensorProto.EXTERNAL:
+                where = {entry.key: entry.value for entry in tensor.external_data}
+                end = int(where.get("offset") or 0) + int(where.get("length") or 0)
+                needed[where["location"]] = max(needed.get(where["location"], 0), end)
+    except (KeyError, ValueError) as error:
+        raise PackageError(f"it does not say where the data of {tensor.name} is: {error}", where=str(model)) from error
+    return dict(sorted(needed.items()))
+
+
+def _tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    """Every tensor: weights, and constants in the attributes of nodes."""
+    for body in _bodies(proto):
+        yield from getattr(body, "initializer", ())
+    for attribute in (attribute for node in _nodes(proto) for attribute in node.attribute):
+        if attribute.HasField("t"):
+            yield attribute.t
+        yield from attribute.tensors
 
 
 def _signature(graph: onnx.GraphProto) -> Signature:
@@ -114,5 +175,8 @@ def _tensor(value: onnx.ValueInfoProto) -> TensorSpec:
         if tensor.elem_type == TensorProto.UNDEFINED
         else helper.tensor_dtype_to_np_dtype(tensor.elem_type).name
     )
-    shape = tuple(d.dim_value if d.HasField("dim_value") else d.dim_param or "?" for d in tensor.shape.dim)
+    shape = tuple(
+        axis.dim_value if axis.HasField("dim_value") else axis.dim_param or f"{value.name}.{number}"
+        for number, axis in enumerate(tensor.shape.dim)
+    )
     return TensorSpec(name=value.name, dtype=dtype, shape=shape)

@@ -12,32 +12,62 @@ from typing import Any
 from modelbuild.digest import sha256_file, sha256_json, write_json
 from modelbuild.errors import ConfigError
 from modelbuild.sources import Digest, Located, locate
-from modelbuild.spec import BuildSpec, PathSource, Strict
-from modelbuild.stage_spec import BenchmarkSpec, ExportSpec, OptimizeSpec, PackageSpec, SidecarSpec, ValidateSpec
+from modelbuild.spec import BuildSpec, FileExporter, PathSource, Strict
+from modelbuild.stage_spec import (
+    BenchmarkSpec,
+    ExportSpec,
+    GraphFiles,
+    OptimizeSpec,
+    PackageSpec,
+    SidecarSpec,
+    StageExporter,
+    ValidateSpec,
+)
 from modelbuild.tasks import TASKS, TaskName, task_of
 
 
 @dataclass(frozen=True, kw_only=True)
 class ResolvedBuild:
-    """A build with nothing left to find out: its task, and where the model is and what is in it."""
+    """A build with nothing left to find out: its task, and where the model is and what is in it. `exporter` is the
+    declared one, with the content of a file that it takes in place of its path.
+    """
 
     spec: BuildSpec
     task: TaskName
     located: Located
+    exporter: StageExporter
 
     def build_id(self) -> str:
         """A name of the configuration alone: readable, then 12 hex digits. Tools and code are not part of it."""
         spec = self.spec
-        slug = (
-            f"{spec.model.name}-{self.task}-opset{spec.opset.version}-{spec.providers.order[0]}-{spec.precision.kind}"
-        )
+        opset = "own-opset" if spec.opset.version == "auto" else f"opset{spec.opset.version}"
+        slug = f"{spec.model.name}-{self.task}-{opset}-{spec.providers.order[0]}-{spec.precision.kind}"
         return f"{slug}-{sha256_json(spec.model_dump(mode='json'))[:12]}"
+
+    def locations(self) -> dict[str, Path]:
+        """Where files are on this machine, by what a stage calls them: the model's folder `source`, and the `graph`
+        that was exported elsewhere. No result depends on it.
+        """
+        found = {"source": self.located.folder} if self.located.folder else {}
+        exporter = self.spec.exporter
+        return found | ({"graph": Path(exporter.path)} if isinstance(exporter, FileExporter) else {})
 
 
 def resolve(spec: BuildSpec, digest: Digest) -> ResolvedBuild:
-    """Locate the model and settle the task. Raises ExportError for the source, ConfigError when no task can be told."""
+    """Locate the model and settle the task. Raises ExportError for the source or for a graph that was exported
+    elsewhere, ConfigError when no task can be told.
+    """
     located = locate(spec.model.source, digest)
-    return ResolvedBuild(spec=spec, task=_task(spec, located.config), located=located)
+    task = _task(spec, located.config)
+    return ResolvedBuild(spec=spec, task=task, located=located, exporter=_exporter(spec, digest))
+
+
+def _exporter(spec: BuildSpec, digest: Digest) -> StageExporter:
+    if not isinstance(spec.exporter, FileExporter):
+        return spec.exporter
+    from modelbuild.graph_source import locate_graph  # imports onnx, which other builds can do without
+
+    return locate_graph(spec.exporter, spec.opset, digest)
 
 
 def _task(spec: BuildSpec, config: Mapping[str, Any]) -> TaskName:
@@ -62,7 +92,7 @@ def stage_specs(build: ResolvedBuild, host: Mapping[str, str]) -> dict[str, Stri
     sidecars = located.subset(spec.model.source, weights=False, sidecars=True)
     everything = located.subset(spec.model.source, weights=True, sidecars=True)
     return {
-        "export": ExportSpec(model=weights, task=task, opset=spec.opset, exporter=spec.exporter),
+        "export": ExportSpec(model=weights, task=task, opset=spec.opset, exporter=build.exporter),
         "sidecar": SidecarSpec(model=sidecars, task=task, sidecar=spec.sidecar),
         "optimize": OptimizeSpec(optimization=spec.optimization, precision=spec.precision),
         "validate": ValidateSpec(
@@ -82,16 +112,27 @@ def stage_specs(build: ResolvedBuild, host: Mapping[str, str]) -> dict[str, Stri
             benchmark=spec.benchmark,
             host=dict(host),
         ),
-        "package": PackageSpec(build=_without_path(spec), model=everything, origin=dict(located.origin), task=task),
+        "package": PackageSpec(build=_without_path(spec), model=everything, origin=_origin(build), task=task),
     }
 
 
+def _origin(build: ResolvedBuild) -> dict[str, str]:
+    """Where the model came from, and which graph it is if it was exported elsewhere."""
+    exporter = build.exporter
+    return dict(build.located.origin) | ({"graph": exporter.graph} if isinstance(exporter, GraphFiles) else {})
+
+
 def _without_path(spec: BuildSpec) -> BuildSpec:
-    """The build without the path of this machine that a `path` source has: what is in the files is told elsewhere."""
-    if not isinstance(spec.model.source, PathSource):
-        return spec
-    source = spec.model.source.model_copy(update={"path": Path(spec.model.source.path).name})
-    return spec.model_copy(update={"model": spec.model.model_copy(update={"source": source})})
+    """The build without paths of this machine, which a `path` source and a `file` have: what is in the files is told
+    elsewhere.
+    """
+    model, exporter = spec.model, spec.exporter
+    if isinstance(model.source, PathSource):
+        source = model.source.model_copy(update={"path": Path(model.source.path).name})
+        model = model.model_copy(update={"source": source})
+    if isinstance(exporter, FileExporter):
+        exporter = exporter.model_copy(update={"path": Path(exporter.path).name})
+    return spec.model_copy(update={"model": model, "exporter": exporter})
 
 
 class DigestCache:

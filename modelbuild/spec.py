@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    field_validator,
+    model_validator,
+)
 
 from modelbuild.session_keys import NOT_SESSION_CONFIG_KEYS, SESSION_CONFIG_KEYS
 from modelbuild.suggest import did_you_mean
@@ -15,6 +24,18 @@ Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Revision = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
 Repository = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?$")]
 Digests = dict[str, Sha256]
+
+
+def _each_once(names: dict[str, str]) -> dict[str, str]:
+    """Refuse a name of the graph that is given to two of the task's."""
+    for name in names.values():
+        sharing = [task_name for task_name, graph_name in names.items() if graph_name == name]
+        if len(sharing) > 1:
+            raise ValueError(f"{' and '.join(sharing)} cannot both be '{name}'")
+    return names
+
+
+GraphNames = Annotated[dict[str, Annotated[str, StringConstraints(min_length=1)]], AfterValidator(_each_once)]
 Sizes = Annotated[tuple[Annotated[int, Field(ge=1, le=65536)], ...], Field(min_length=1)]
 ProviderName = Literal["cpu", "cuda", "tensorrt"]
 Mask = Literal["ones", "right", "left", "holes", "one", "empty"]
@@ -88,15 +109,31 @@ class TaskChoice(Strict):
 
 
 class Opset(Strict):
-    """The ONNX operator set of the default domain."""
+    """The ONNX operator set of the default domain; `auto` is the one that a file exported elsewhere has."""
 
-    version: Literal[17, 18, 20, 21]
+    version: Literal[17, 18, 20, 21, "auto"]
 
 
-class Exporter(Strict):
+class PytorchExporter(Strict):
     """How PyTorch becomes ONNX: torch's own dynamo exporter, or Optimum's."""
 
     kind: Literal["dynamo", "optimum"]
+
+
+class FileExporter(Strict):
+    """An ONNX file that was exported elsewhere. `path` is absolute once the configuration is read.
+
+    `inputs` and `outputs` say, by the name that the task has for each, what the file calls it; one that they leave out
+    has the same name in both.
+    """
+
+    kind: Literal["file"]
+    path: Annotated[str, StringConstraints(min_length=1)]
+    inputs: GraphNames = {}
+    outputs: GraphNames = {}
+
+
+Exporter = Annotated[PytorchExporter | FileExporter, Field(discriminator="kind")]
 
 
 class Sidecar(Strict):
@@ -261,10 +298,15 @@ class BuildSpec(Strict):
 
     def _impossible(self) -> list[tuple[bool, str]]:
         gpu = bool(set(self.providers.order) - {"cpu"})
+        kind, opset = self.exporter.kind, self.opset.version
         return [
             (
-                self.exporter.kind == "optimum" and self.opset.version > OPTIMUM_MAX_OPSET,
-                f"opset={self.opset.version} with exporter=optimum: at most {OPTIMUM_MAX_OPSET}, or exporter=dynamo",
+                kind == "optimum" and opset != "auto" and opset > OPTIMUM_MAX_OPSET,
+                f"opset={opset} with exporter=optimum: at most {OPTIMUM_MAX_OPSET}, or exporter=dynamo",
+            ),
+            (
+                kind != "file" and opset == "auto",
+                f"opset=auto with exporter={kind}: choose a number, or exporter=file, whose opset it is",
             ),
             (
                 gpu and self.session.execution_mode == "parallel",

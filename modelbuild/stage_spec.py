@@ -10,13 +10,15 @@ from modelbuild.spec import (
     Benchmark,
     BuildSpec,
     Digests,
-    Exporter,
+    GraphNames,
     InitSource,
     Opset,
     Optimization,
     Precision,
     Providers,
+    PytorchExporter,
     Session,
+    Sha256,
     Sidecar,
     Strict,
     Validation,
@@ -37,13 +39,28 @@ class StageModel(Strict):
     source: Annotated[FolderFiles | InitSource, Field(discriminator="kind")]
 
 
+class GraphFiles(Strict):
+    """A graph that was exported elsewhere, known by its content: the sha256 of the ONNX file, and of each of the data
+    files that it names. `inputs` and `outputs` are those of `FileExporter`.
+    """
+
+    kind: Literal["file"]
+    graph: Sha256
+    data: Digests
+    inputs: GraphNames
+    outputs: GraphNames
+
+
+StageExporter = Annotated[PytorchExporter | GraphFiles, Field(discriminator="kind")]
+
+
 class ExportSpec(Strict):
     """What export depends on."""
 
     model: StageModel
     task: TaskName
     opset: Opset
-    exporter: Exporter
+    exporter: StageExporter
 
 
 class SidecarSpec(Strict):

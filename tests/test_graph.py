@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
@@ -63,7 +64,7 @@ def test_the_signature_has_inputs_and_outputs_in_order_without_weights(model: Pa
     signature = read_graph(model).signature
     assert signature.input_names() == ("x", "mask")
     assert signature.inputs[0] == TensorSpec(name="x", dtype="float32", shape=("batch", "sequence", 4))
-    assert signature.inputs[1] == TensorSpec(name="mask", dtype="int64", shape=("batch", "?"))
+    assert signature.inputs[1] == TensorSpec(name="mask", dtype="int64", shape=("batch", "mask.1"))
     assert signature.outputs[1] == TensorSpec(name="y", dtype="float16", shape=())
 
 
@@ -122,6 +123,10 @@ def test_the_innermost_module_is_the_one_before_the_operator(scopes: str, module
         (20, 9, "1.17"),
         (17, 10, "1.18"),
         (21, 10, "1.18"),
+        (22, 10, "1.21"),
+        (23, 10, "1.23"),
+        (17, 11, "1.23"),
+        (13, 7, "1.12"),
     ],
 )
 def test_the_oldest_onnxruntime_has_both_the_opset_and_the_ir(
@@ -133,10 +138,56 @@ def test_the_oldest_onnxruntime_has_both_the_opset_and_the_ir(
     assert facts.oldest_onnxruntime() == oldest
 
 
-def test_what_no_table_names_needs_the_newest_release_of_the_table(model: Path) -> None:
+def test_what_no_table_names_needs_the_release_that_is_installed(model: Path) -> None:
+    facts, installed = read_graph(model), ".".join(ort.__version__.split(".")[:2])
+    assert replace(facts, opsets={"": 25}).oldest_onnxruntime() == installed
+    assert replace(facts, ir_version=13).oldest_onnxruntime() == installed
+
+
+def test_the_default_domain_may_be_spelled_out(model: Path) -> None:
+    proto = tiny()
+    for item in (proto.opset_import[0], proto.graph.node[0]):
+        item.domain = "ai.onnx"
+    onnx.save(proto, model)
     facts = read_graph(model)
-    assert replace(facts, opsets={"": 13}).oldest_onnxruntime() == "1.18"
-    assert replace(facts, ir_version=11).oldest_onnxruntime() == "1.18"
+    assert facts.opsets == {"": 18, "com.microsoft": 1}
+    assert facts.operators == {"Add": 1, "Relu": 2, "com.microsoft.Gelu": 1}
+
+
+def test_axes_without_a_name_are_not_taken_for_one(model: Path) -> None:
+    proto = tiny()
+    for value in (*proto.graph.input, *proto.graph.output):
+        for axis in value.type.tensor_type.shape.dim:
+            axis.Clear()
+    onnx.save(proto, model)
+    signature = read_graph(model).signature
+    assert [tensor.shape for tensor in signature.inputs] == [("x.0", "x.1", "x.2"), ("mask.0", "mask.1")]
+
+
+def test_nodes_of_subgraphs_and_functions_count(model: Path) -> None:
+    proto = tiny()
+    inner = helper.make_node("Sigmoid", ["y"], ["i"])
+    inner.metadata_props.add(key=SCOPES_KEY, value="['', 'head', 'sigmoid']")
+    branch = helper.make_graph([inner], "branch", [], [helper.make_tensor_value_info("i", TensorProto.FLOAT, None)])
+    proto.graph.node.append(helper.make_node("If", ["c"], ["w"], then_branch=branch, else_branch=branch))
+    body = [helper.make_node("Tanh", ["a"], ["b"], domain="ai.onnx.ml")]
+    proto.functions.append(helper.make_function("mine", "f", ["a"], ["b"], body, [helper.make_opsetid("", 18)]))
+    onnx.save(proto, model)
+    facts = read_graph(model)
+    assert facts.operators == {
+        "Add": 1, "If": 1, "Relu": 2, "Sigmoid": 2, "ai.onnx.ml.Tanh": 1, "com.microsoft.Gelu": 1
+    }  # fmt: skip
+    assert (facts.nodes, facts.tagged_nodes) == (8, 5)
+    assert facts.opsets == {"": 18, "com.microsoft": 1, "ai.onnx.ml": 3}
+    assert module_tree(model) == {"": 1, "encoder.layer": 2, "head": 2}
+
+
+def test_data_files_are_named_with_the_size_that_they_must_have(tmp_path: Path) -> None:
+    path = tmp_path / MODEL_FILE
+    onnx.save(tiny(), path, save_as_external_data=True, location="some weights", size_threshold=0)
+    assert read_graph(path).data_files == {"some weights": 16}
+    onnx.save(tiny(), path)
+    assert read_graph(path).data_files == {}
 
 
 def test_weights_are_not_read(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from modelbuild.pipeline import STAGE_INPUTS
 from modelbuild.providers import PROVIDERS
 from modelbuild.resolve import ResolvedBuild, stage_specs
 from modelbuild.sources import Located
-from modelbuild.spec import BuildSpec, Opset, Providers
+from modelbuild.spec import BuildSpec, Opset, Providers, PytorchExporter
 from modelbuild.stages import STAGES
 from modelbuild.tasks import TASKS
 
@@ -28,7 +28,7 @@ TOP = ROOT.parent
 NO_ROOM_FOR = {"utils", "helpers", "common", "core", "base", "manager"}
 MODULE_LINES, FUNCTION_LINES = 250, 60
 # One flat list of types, which all know each other.
-LONGER = {"spec": 300}
+LONGER = {"spec": 340}
 
 # The rooms of the house, from the ground up. A module imports from rows below its own, and from its own room.
 ROWS = (
@@ -38,6 +38,7 @@ ROWS = (
     ("agreement",),
     ("stage_spec",),
     ("sources", "reference", "graph", "runtime"),
+    ("graph_source",),
     ("exporters", "candidates", "measure", "resolve", "preflight", "render", "checks"),
     ("diagnosis",),
     ("stages",),
@@ -162,6 +163,7 @@ def test_a_stage_has_one_name_everywhere_and_one_order() -> None:
         spec=BuildSpec.model_validate(values),
         task="fill-mask",
         located=Located(folder=None, files={}, origin={}, config={}),
+        exporter=PytorchExporter(kind="dynamo"),
     )
     assert list(STAGES) == list(STAGE_INPUTS) == list(stages_in_dvc()) == list(stage_specs(build, {}))
     assert {name: f"modelbuild.stages.{name}" for name in STAGES} == STAGES

@@ -1,8 +1,9 @@
 """Transformer fusions: attention, layer normalization and GELU become one operator each.
 
-Which optimizer finds the patterns depends on the exporter: onnxscript's for dynamo's graphs, ONNX Runtime's for
-TorchScript's. The attention mask is used as it is. ONNX Runtime's default for BERT counts on right padding, and gives
-wrong numbers for any other (microsoft/onnxruntime#18945).
+Which optimizer finds the patterns depends on the exporter: onnxscript's for dynamo's graphs, whose nodes say which
+module they come from, ONNX Runtime's for TorchScript's, whose nodes do not. The attention mask is used as it is. ONNX
+Runtime's default for BERT counts on right padding, and gives wrong numbers for any other
+(microsoft/onnxruntime#18945).
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ def optimize(kind: str, source: Path, facts: Mapping[str, Any], out: Path) -> No
     with tempfile.TemporaryDirectory(dir=out, prefix=".fused.") as scratch:
         fused = Path(scratch) / MODEL_FILE
         try:
-            if facts["exporter"] == "dynamo":
+            if facts["hierarchy"]["tagged_nodes"]:
                 _fuse_with_onnxscript(source / MODEL_FILE, fused)
             else:
                 _fuse_with_onnxruntime(source / MODEL_FILE, facts["architecture"], fused)

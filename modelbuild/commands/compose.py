@@ -32,7 +32,7 @@ def run(words: list[str]) -> int:
     build = resolve_here(request.spec, workspace)
     folder = workspace.artifacts / words[0]
     folder.mkdir(exist_ok=True)
-    write_params(folder, stage_params(build), build.located.folder)
+    write_params(folder, stage_params(build), build.locations())
     return 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import types
 import typing
@@ -13,11 +14,11 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from modelbuild.errors import ConfigError, Problem
-from modelbuild.spec import BuildSpec, PathSource
+from modelbuild.spec import BuildSpec, FileExporter, PathSource
 from modelbuild.suggest import did_you_mean
 
 FREE = "*"
-_TAGGED_UNIONS = frozenset({"source"})
+_TAGGED_UNIONS = frozenset({"source", "exporter"})
 
 
 def known_keys(model: type[BaseModel] = BuildSpec, prefix: str = "") -> Iterator[str]:
@@ -40,7 +41,8 @@ def _members(annotation: Any) -> Iterator[Any]:
 
 
 def decode(values: Mapping[str, Any], base: Path) -> BuildSpec:
-    """The build in a composed configuration; a relative `model.source.path` is taken from the folder `base`.
+    """The build in a composed configuration; a relative `model.source.path` or `exporter.path` is taken from the folder
+    `base`.
 
     Raises ConfigError with every problem: unknown keys, wrong types and values, combinations that cannot be.
     """
@@ -56,6 +58,9 @@ def decode(values: Mapping[str, Any], base: Path) -> BuildSpec:
     if isinstance(source, PathSource):
         absolute = source.model_copy(update={"path": str((base / source.path).resolve())})
         spec = spec.model_copy(update={"model": spec.model.model_copy(update={"source": absolute})})
+    if isinstance(spec.exporter, FileExporter):  # a link stays one: the data files are beside it, as in the hub's cache
+        file = os.path.abspath(base / spec.exporter.path)  # noqa: PTH100
+        spec = spec.model_copy(update={"exporter": spec.exporter.model_copy(update={"path": file})})
     return spec
 
 
@@ -65,20 +70,22 @@ def _problems(item: Any, values: Mapping[str, Any]) -> list[Problem]:
     dotted = ".".join(map(str, path))
     match item["type"]:
         case "extra_forbidden":
-            return [Problem("unknown key", dotted, did_you_mean(str(path[-1]), _siblings(item["loc"])))]
+            hint = _owner(item["loc"], dotted) or did_you_mean(str(path[-1]), _siblings(item["loc"]))
+            return [Problem("unknown key", dotted, hint)]
+        case "union_tag_not_found":
+            return [Problem("required, and not given", f"{dotted}.kind", f"set {dotted}.kind=…")]
         case "missing":
             return [Problem("required, and not given", dotted, f"set {dotted}=…")]
         case "literal_error" | "union_tag_invalid":
             context = item["ctx"]
-            choices = re.findall(r"'([^']*)'", context.get("expected") or context["expected_tags"]) or [
-                str(context["expected"])
-            ]
+            expected = context.get("expected") or context["expected_tags"]
+            choices = ["".join(found) for found in re.findall(r"'([^']*)'|(\d+)", expected)] or [expected]
             wrong = context.get("tag", item["input"])
             return [
                 Problem(
                     f"'{wrong}' is not possible",
                     dotted,
-                    did_you_mean(str(wrong), choices) or f"choose {context.get('expected')}",
+                    did_you_mean(str(wrong), choices) or f"choose {expected}",
                 )
             ]
         case "value_error":
@@ -92,14 +99,28 @@ def _problems(item: Any, values: Mapping[str, Any]) -> list[Problem]:
 
 def _siblings(path: tuple[int | str, ...]) -> list[str]:
     """The keys that exist where the last one of `path` was given; in a tagged union, those of the variant it names."""
+    return [name for model in _models(path[:-1]) for name in model.model_fields]
+
+
+def _owner(path: tuple[int | str, ...], dotted: str) -> str:
+    """Which other variant of a tagged union has the last key of `path`, as a hint; nothing where none has."""
+    variants = [model for model in _models(path[:-2]) if "kind" in model.model_fields]
+    kinds = [typing.get_args(model.model_fields["kind"].annotation)[0] for model in variants]
+    having = [kind for kind, model in zip(kinds, variants, strict=True) if path[-1] in model.model_fields]
+    union = dotted.rpartition(".")[0]
+    return f"it belongs to {union}={having[0]}" if len(variants) > 1 and having else ""
+
+
+def _models(path: tuple[int | str, ...]) -> list[type[BaseModel]]:
+    """What `path` leads to in a build; all variants of a tagged union, unless it goes on to name one."""
     models: list[type[BaseModel]] = [BuildSpec]
-    for part in path[:-1]:
+    for part in path:
         if len(models) > 1:
             models = [model for model in models if part in typing.get_args(model.model_fields["kind"].annotation)]
         else:
             members = _members(models[0].model_fields[str(part)].annotation)
             models = [kind for kind in members if isinstance(kind, type) and issubclass(kind, BaseModel)]
-    return [name for model in models for name in model.model_fields]
+    return models
 
 
 def _without_tags(path: tuple[int | str, ...], values: Any) -> list[int | str]:

@@ -15,13 +15,21 @@ from onnxscript import version_converter
 
 from modelbuild.errors import ExportError
 from modelbuild.graph import MODEL_FILE, WEIGHTS_FILE
+from modelbuild.graph_source import OwnGraph
 from modelbuild.tasks import Task
 
 OLDEST_NATIVE_OPSET = 18
 _STACK_TRACE = "pkg.torch.onnx.stack_trace"
 
 
-def export(model: torch.nn.Module, task: Task, inputs: Mapping[str, npt.NDArray[Any]], opset: int, out: Path) -> None:
+def export(
+    model: torch.nn.Module,
+    task: Task,
+    inputs: Mapping[str, npt.NDArray[Any]],
+    opset: int,
+    own: OwnGraph | None,
+    out: Path,
+) -> None:
     """Export `model` with symbolic batch and sequence axes, and write it once, weights beside it.
 
     The exporter speaks opset 18 and newer; older ones are converted by ONNX's version converter, and refused if it

@@ -16,12 +16,20 @@ from optimum.exporters.onnx import onnx_export_from_model
 
 from modelbuild.errors import ExportError
 from modelbuild.graph import MODEL_FILE, WEIGHTS_FILE
+from modelbuild.graph_source import OwnGraph
 from modelbuild.tasks import Task
 
 _AXIS_NAMES = {"batch_size": "batch", "sequence_length": "sequence"}
 
 
-def export(model: torch.nn.Module, task: Task, inputs: Mapping[str, npt.NDArray[Any]], opset: int, out: Path) -> None:
+def export(
+    model: torch.nn.Module,
+    task: Task,
+    inputs: Mapping[str, npt.NDArray[Any]],
+    opset: int,
+    own: OwnGraph | None,
+    out: Path,
+) -> None:
     """Export `model` as `optimum-cli export onnx` would, without its own validation, which only warns.
 
     Optimum makes its own inputs to trace with; `inputs` gives the names and their order, which are checked.

@@ -53,7 +53,7 @@ def build(spec: BuildSpec, workspace: Workspace, *, out: Path | None = None) -> 
         hold(workspace.build_lock(build_id), on_wait=_waiting(build_id)) as lock,
     ):
         params = stage_params(resolved)
-        write_adhoc_project(workspace, folder, params, resolved.located.folder)
+        write_adhoc_project(workspace, folder, params, resolved.locations())
         before = len(journal.read_journal(folder))
         if any(state.status != "current" for state in build_states(open_project(folder), params)):
             print(f"{build_id}", file=sys.stderr, flush=True)
@@ -84,10 +84,10 @@ def plan(spec: BuildSpec, workspace: Workspace) -> tuple[ResolvedBuild, dict[str
     folder = workspace.adhoc / resolved.build_id()
     if folder.exists():
         with hold(workspace.build_lock(resolved.build_id()), on_wait=_waiting(resolved.build_id())):
-            write_adhoc_project(workspace, folder, params, resolved.located.folder)
+            write_adhoc_project(workspace, folder, params, resolved.locations())
             return resolved, params, build_states(open_project(folder), params)
     with workspace.scratch() as scratch:
-        write_adhoc_project(workspace, scratch, params, resolved.located.folder)
+        write_adhoc_project(workspace, scratch, params, resolved.locations())
         return resolved, params, build_states(open_project(scratch), params)
 
 

@@ -135,30 +135,32 @@ def stage_params(build: ResolvedBuild) -> dict[str, dict[str, Any]]:
     }
 
 
-def write_params(folder: Path, params: Mapping[str, Any], source: Path | None) -> None:
-    """Write `params.yaml`, and beside it where the model's files are on this machine, which no result depends on."""
+def write_params(folder: Path, params: Mapping[str, Any], locations: Mapping[str, Path]) -> None:
+    """Write `params.yaml`, and beside it where files are on this machine, which no result depends on."""
     write_text(folder / PARAMS_FILE, yaml.safe_dump(dict(params), sort_keys=True, allow_unicode=True))
-    write_json(folder / LOCATION_FILE, {"folder": str(source) if source else None})
+    write_json(folder / LOCATION_FILE, {name: str(path) for name, path in locations.items()})
 
 
-def read_source_folder(folder: Path) -> Path | None:
-    """Where the model's files are, as the last composition of the build in `folder` found them."""
+def read_locations(folder: Path) -> dict[str, Path]:
+    """Where files are, by what stages call them, as the last composition of the build in `folder` found them."""
     try:
-        location = json.loads((folder / LOCATION_FILE).read_text(encoding="utf-8"))["folder"]
-    except (OSError, ValueError, KeyError) as error:
+        found: dict[str, str] = json.loads((folder / LOCATION_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
         raise PackageError(
             "the build was not composed here", where=str(folder), hint="run it with modelbuild or dvc repro"
         ) from error
-    return Path(location) if location else None
+    return {name: Path(path) for name, path in found.items()}
 
 
-def write_adhoc_project(workspace: Workspace, folder: Path, params: Mapping[str, Any], source: Path | None) -> None:
+def write_adhoc_project(
+    workspace: Workspace, folder: Path, params: Mapping[str, Any], locations: Mapping[str, Path]
+) -> None:
     """Make `folder` a DVC project without scm that shares the workspace's cache, with the stages of `dvc.yaml`."""
     try:
         (folder / ".dvc" / "tmp").mkdir(parents=True, exist_ok=True)
         write_text(folder / ".dvc" / "config", _adhoc_config(workspace, folder))
         write_text(folder / "dvc.yaml", yaml.safe_dump({"stages": adhoc_stages()}, sort_keys=False))
-        write_params(folder, params, source)
+        write_params(folder, params, locations)
     except OSError as error:
         raise host_error(error, folder) from error
 

@@ -19,7 +19,7 @@ import yaml
 
 from modelbuild.errors import ConfigError, HostError, Interrupted, ModelbuildError
 from modelbuild.pipeline import STAGE_INPUTS, journal
-from modelbuild.pipeline.project import LOG_FOLDER, PARAMS_FILE, host_error, read_source_folder
+from modelbuild.pipeline.project import LOG_FOLDER, PARAMS_FILE, host_error, read_locations
 from modelbuild.report import write_metrics, write_report
 from modelbuild.spec import Strict
 from modelbuild.stages import STAGES, Stage
@@ -56,8 +56,7 @@ def _publish(stage: Stage, name: str, spec: Strict, folder: Path) -> None:
     scratch.mkdir()
     try:
         inputs = {dependency: folder / dependency for dependency in STAGE_INPUTS[name]}
-        source = read_source_folder(folder)
-        report = stage.run(spec, inputs | ({"source": source} if source else {}), scratch)
+        report = stage.run(spec, inputs | read_locations(folder), scratch)
         if stage.REPORT:
             write_report(report, scratch / stage.REPORT)
         if report.metrics is not None:

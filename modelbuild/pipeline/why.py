@@ -10,7 +10,7 @@ from modelbuild.pipeline.project import Workspace
 from modelbuild.pipeline.state import StageState, read_yaml
 
 Locked = Mapping[str, Mapping[str, Any]]
-_KINDS = {"code": "code", "tools": "tool", "model.source.files": "file", "host": "machine"}
+_KINDS = {"code": "code", "tools": "tool", "model.source.files": "file", "exporter.data": "file", "host": "machine"}
 
 
 def locked_builds(workspace: Workspace) -> Mapping[str, Locked]:

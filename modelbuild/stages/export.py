@@ -1,4 +1,4 @@
-"""export: PyTorch to ONNX."""
+"""export: PyTorch to ONNX, or a graph that was exported elsewhere."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ import numpy as np
 from modelbuild.errors import ExportError
 from modelbuild.exporters import EXPORTERS, Exporter
 from modelbuild.graph import MODEL_FILE, GraphFacts, module_tree, read_graph
+from modelbuild.graph_source import OwnGraph
 from modelbuild.reference import input_names, load_reference
 from modelbuild.report import Report
 from modelbuild.samples import limits_of, random_batch
 from modelbuild.signature import signature_to_dict
-from modelbuild.stage_spec import ExportSpec
+from modelbuild.stage_spec import ExportSpec, GraphFiles
 from modelbuild.tasks import TASKS, Task
 
 SPEC = ExportSpec
@@ -37,10 +38,12 @@ def run(spec: ExportSpec, inputs: Mapping[str, Path], out: Path) -> Report:
     traced = random_batch(
         names, limits, batch=_TRACE_BATCH, sequence=min(_TRACE_SEQUENCE, limits.max_positions), mask="right", rng=rng
     )
+    own = _own_graph(spec, inputs)
+    opset = _opset(spec, own)
     exporter = cast(Exporter, importlib.import_module(EXPORTERS[spec.exporter.kind]))
-    exporter.export(model, task, traced.inputs, spec.opset.version, out)
+    exporter.export(model, task, traced.inputs, opset, own, out)
     graph = read_graph(out / MODEL_FILE)
-    _require_contract(graph, task, names, spec.opset.version)
+    _require_contract(graph, task, names, opset)
     return Report(
         stage="export",
         facts={
@@ -52,7 +55,7 @@ def run(spec: ExportSpec, inputs: Mapping[str, Path], out: Path) -> Report:
             "hierarchy": {
                 "nodes": graph.nodes,
                 "tagged_nodes": graph.tagged_nodes,
-                "tagged_share": round(graph.tagged_nodes / graph.nodes, 4),
+                "tagged_share": round(graph.tagged_nodes / max(1, graph.nodes), 4),
                 "modules": module_tree(out / MODEL_FILE),
             },
             "architecture": {
@@ -67,6 +70,23 @@ def run(spec: ExportSpec, inputs: Mapping[str, Path], out: Path) -> Report:
             },
         },
     )
+
+
+def _own_graph(spec: ExportSpec, inputs: Mapping[str, Path]) -> OwnGraph | None:
+    if not isinstance(spec.exporter, GraphFiles):
+        return None
+    if "graph" not in inputs:
+        raise ExportError("the file of exporter=file is not known", hint="run the build again")
+    return OwnGraph(path=inputs["graph"], files=spec.exporter)
+
+
+def _opset(spec: ExportSpec, own: OwnGraph | None) -> int:
+    """The opset that the graph shall have: the one that was asked for, or else the one that it has."""
+    if spec.opset.version != "auto":
+        return spec.opset.version
+    if own is None:
+        raise ExportError("opset=auto is for exporter=file", hint="choose a number")
+    return read_graph(own.path).opsets[""]
 
 
 def _require_contract(graph: GraphFacts, task: Task, names: tuple[str, ...], opset: int) -> None:

@@ -9,7 +9,7 @@ import yaml
 from modelbuild.config.compose import compose, compose_sweep
 from modelbuild.config.location import groups, packaged
 from modelbuild.errors import ConfigError
-from modelbuild.spec import BuildSpec, InitSource, PathSource
+from modelbuild.spec import BuildSpec, FileExporter, InitSource, PathSource
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"
 # Values for the keys that a file leaves to the user (`???`).
@@ -17,7 +17,11 @@ MANDATORY: dict[tuple[str, str], dict[str, str]] = {
     ("model", "path"): {"model.source.path": "/models/bert"},
     ("model", "hub"): {"model.source.repository": "org/bert", "model.source.revision": REVISION},
     ("model", "init"): {"model.source.architecture": "BertModel"},
+    ("exporter", "file"): {"exporter.path": "/models/theirs.onnx"},
 }
+# Only a file has an opset of its own.
+OWN = ["exporter=file", "exporter.path=theirs.onnx"]
+OWN_OPSET = ("opset", "auto")
 CHOICES = [(group, choice) for group, choices in groups(packaged("conf")).items() for choice in choices]
 DECLARED: dict[str, list[str]] = yaml.safe_load(packaged("params.yaml").read_text(encoding="utf-8"))["builds"]
 MINE = "name: mine\nsource: {kind: init, architecture: BertModel}\n"
@@ -49,11 +53,13 @@ def leaves(value: Any, prefix: str = "") -> dict[str, Any]:
 @pytest.mark.parametrize(("group", "choice"), CHOICES)
 def test_every_file_in_conf_composes_to_what_it_says(group: str, choice: str, workspace: Path) -> None:
     given = MANDATORY.get((group, choice), {})
-    spec = compose([f"{group}={choice}", *(f"{key}={value}" for key, value in given.items())], workspace).spec
+    words = OWN if (group, choice) == OWN_OPSET else []
+    spec = compose([*words, f"{group}={choice}", *(f"{key}={value}" for key, value in given.items())], workspace).spec
     assert not any(workspace.iterdir())
     if group == "build":
         return
-    said = leaves(yaml.safe_load(packaged(f"conf/{group}/{choice}.yaml").read_text(encoding="utf-8")), f"{group}.")
+    file = yaml.safe_load(packaged(f"conf/{group}/{choice}.yaml").read_text(encoding="utf-8"))
+    said = leaves(file[group] if "defaults" in file else file, f"{group}.")
     read = leaves(spec.model_dump(mode="json"))
     assert {key: read[key] for key in said} == said | given
 
@@ -106,6 +112,48 @@ def test_a_key_that_the_file_lacks_can_be_set(workspace: Path) -> None:
     assert spec.providers.cuda.device_id == 1
 
 
+@pytest.mark.parametrize(
+    ("overrides", "opset", "optimization"),
+    [
+        (OWN, "auto", "none"),
+        ([*OWN, "opset=18"], 18, "none"),
+        (["opset=18", *OWN], 18, "none"),
+        ([*OWN, "optimization=extended"], "auto", "extended"),
+        (["optimization=extended", "opset=18", *OWN], 18, "extended"),
+        ([*OWN, "build=bert-tiny"], "auto", "none"),
+        (["build=own"], "auto", "none"),
+        (["build=own", "opset=20"], 20, "none"),
+        (["build=own", "exporter=dynamo", "~exporter.path"], 20, "transformer"),
+        (["build=own18"], 18, "basic"),
+    ],
+    ids=str,
+)
+def test_a_file_is_taken_as_it_is_unless_something_else_is_said(
+    overrides: list[str], opset: int | str, optimization: str, workspace: Path
+) -> None:
+    preset = "# @package _global_\ndefaults:\n  - override /exporter: file\n{}exporter:\n  path: theirs.onnx\n"
+    write(workspace, "build/own.yaml", preset.format(""))
+    more = '  - override /opset: "18"\n  - override /optimization: basic\n'
+    write(workspace, "build/own18.yaml", preset.format(more))
+    spec = compose(overrides, workspace).spec
+    assert (spec.opset.version, spec.optimization.kind) == (opset, optimization)
+
+
+def test_a_sweep_over_exporters_takes_the_file_as_it_is_and_the_others_as_asked(workspace: Path) -> None:
+    requests = compose_sweep(["exporter=file", "exporter.path=a.onnx,b.onnx"], workspace)
+    assert [request.spec.opset.version for request in requests] == ["auto", "auto"]
+    requests = compose_sweep([*OWN, "opset=17,auto", "optimization=none,basic"], workspace)
+    found = [(request.spec.opset.version, request.spec.optimization.kind) for request in requests]
+    assert found == [(17, "none"), (17, "basic"), ("auto", "none"), ("auto", "basic")]
+
+
+def test_names_of_a_graph_are_a_mapping_that_the_command_line_can_fill(workspace: Path) -> None:
+    spec = compose([*OWN, "exporter.inputs.input_ids=ids", "exporter.outputs={logits: out}"], workspace).spec
+    assert isinstance(spec.exporter, FileExporter)
+    assert (spec.exporter.inputs, spec.exporter.outputs) == ({"input_ids": "ids"}, {"logits": "out"})
+    assert spec.exporter.path == str(workspace / "theirs.onnx")
+
+
 def test_out_and_a_relative_path_are_taken_from_the_workspace(workspace: Path) -> None:
     request = compose(["out=../here", "model=path", "model.source.path=models/m"], workspace)
     assert request.out == (workspace.parent / "here").resolve()
@@ -126,6 +174,9 @@ def test_out_and_a_relative_path_are_taken_from_the_workspace(workspace: Path) -
         (["optimization.kind=extendd"], "'extendd' is not possible: optimization.kind: did you mean 'extended'?"),
         (["validation.atol=nan"], "less than or equal to 1, got NaN: validation.atol"),
         (["exporter=optimum", "opset=21"], "opset=21 with exporter=optimum: at most 20"),
+        (["opset=auto"], "opset=auto with exporter=dynamo: choose a number, or exporter=file, whose opset it is"),
+        (["exporter=file"], "required, and not given: exporter.path: set exporter.path=…"),
+        (["exporter.path=a.onnx"], "unknown key: exporter.path: it belongs to exporter=file"),
         (["providers=cuda", "session=throughput"], "session.execution_mode=parallel with providers=cuda"),
         (["model=path"], "required, and not given: model.source.path: set model.source.path=…"),
         (["~model"], "required, and not given: model: set model=…"),

@@ -8,7 +8,7 @@ import pytest
 
 from modelbuild.config.schema import decode, known_keys
 from modelbuild.errors import ConfigError
-from modelbuild.spec import BuildSpec, PathSource
+from modelbuild.spec import BuildSpec, FileExporter, PathSource
 
 VALUES: dict[str, Any] = {
     "model": {"name": "tiny", "source": {"kind": "init", "architecture": "BertModel", "config": {"hidden_size": 8}}},
@@ -24,6 +24,7 @@ VALUES: dict[str, Any] = {
     "benchmark": {"kind": "quick"},
 }
 HUB = {"kind": "hub", "repository": "org/bert", "revision": "0" * 40}
+OWN = {"kind": "file", "path": "a.onnx"}
 ABSENT = object()
 
 
@@ -70,7 +71,12 @@ def test_every_dotted_key_of_a_build_is_known_and_free_keys_are_marked() -> None
         ({"model.nmae": "x"}, "unknown key: model.nmae: did you mean 'name'?"),
         ({"session.intra_op_num_thread": 1}, "unknown key: session.intra_op_num_thread: did you mean"),
         ({"providers.cuda": {"use_tf": True}}, "unknown key: providers.cuda.use_tf: did you mean 'use_tf32'?"),
-        ({"model.source": HUB | {"seed": 1}}, "unknown key: model.source.seed: choose one of digests, kind, repo"),
+        ({"model.source": HUB | {"seed": 1}}, "unknown key: model.source.seed: it belongs to model.source=init"),
+        ({"exporter": {"kind": "dynamo", "path": "a.onnx"}}, "unknown key: exporter.path: it belongs to exporter=file"),
+        (
+            {"exporter": {"kind": "file", "path": "a", "input": {}}},
+            "unknown key: exporter.input: did you mean 'inputs'",
+        ),
         ({"model.source": {"kind": "path", "path": "a", "pth": "b"}}, "unknown key: model.source.pth: did you mean"),
     ],
 )
@@ -87,6 +93,14 @@ def test_an_unknown_key_is_refused_with_one_that_exists_there(changes: dict[str,
         ({"session": None}, "an object, got null: session"),
         ({"model": ["a"]}, 'an object, got ["a"]: model'),
         ({"providers.order": "cpu"}, 'valid array, got "cpu": providers.order'),
+        (
+            {"exporter": {"kind": "file", "path": 3}},
+            "valid string, got 3: exporter.path: quote it: exporter.path=\"'…'\" on the command line, '…' in YAML",
+        ),
+        (
+            {"exporter": {"kind": "file", "path": "a", "inputs": ["ids"]}},
+            'an object, got ["ids"]: exporter.inputs',
+        ),
     ],
 )
 def test_a_wrong_type_is_refused_and_never_converted(changes: dict[str, Any], line: str) -> None:
@@ -107,7 +121,7 @@ def test_a_number_where_text_belongs_is_refused_with_how_to_quote_it() -> None:
 @pytest.mark.parametrize(
     ("changes", "line"),
     [
-        ({"opset.version": 19}, "'19' is not possible: opset.version: choose one of 17, 18, 20 or 21"),
+        ({"opset.version": 19}, "'19' is not possible: opset.version: choose one of 17, 18, 20, 21, auto"),
         ({"optimization.kind": "extendd"}, "'extendd' is not possible: optimization.kind: did you mean 'extended'?"),
         ({"task.name": "fill-maks"}, "'fill-maks' is not possible: task.name: did you mean 'fill-mask'?"),
         ({"model.source": {"kind": "pth"}}, "'pth' is not possible: model.source: did you mean 'path'?"),
@@ -137,6 +151,8 @@ def test_a_value_that_is_no_choice_is_one_line_with_a_suggestion(changes: dict[s
         {"model.source": HUB | {"digests": {"model.safetensors": "abc"}}},
         {"model.source": {"kind": "path", "path": ""}},
         {"model.source.seed": -1},
+        {"exporter": {"kind": "file", "path": ""}},
+        {"exporter": {"kind": "file", "path": "a", "inputs": {"input_ids": ""}}},
     ],
     ids=str,
 )
@@ -145,7 +161,7 @@ def test_a_value_out_of_range_is_refused_with_its_key(changes: dict[str, Any]) -
     assert [key.rpartition(".")[0] in problem for problem in refused(changes)] == [True]
 
 
-@pytest.mark.parametrize("missing", ["model", "opset.version", "model.source.architecture"])
+@pytest.mark.parametrize("missing", ["model", "opset.version", "model.source.architecture", "exporter.kind"])
 def test_what_is_required_and_not_given_says_how_to_set_it(missing: str) -> None:
     assert refused({missing: ABSENT}) == [f"required, and not given: {missing}: set {missing}=…"]
 
@@ -154,6 +170,11 @@ def test_what_is_required_and_not_given_says_how_to_set_it(missing: str) -> None
     ("changes", "words"),
     [
         ({"exporter.kind": "optimum", "opset.version": 21}, "opset=21 with exporter=optimum: at most 20"),
+        ({"exporter.kind": "optimum", "opset.version": "auto"}, "opset=auto with exporter=optimum: choose a number"),
+        (
+            {"exporter": OWN | {"inputs": {"input_ids": "ids", "attention_mask": "ids"}}},
+            "input_ids and attention_mask cannot both be 'ids': exporter.inputs",
+        ),
         (
             {"providers.order": ["cuda"], "session.execution_mode": "parallel"},
             "session.execution_mode=parallel with providers=cuda",
@@ -203,6 +224,8 @@ def test_all_problems_are_collected_in_one_error() -> None:
 
 def test_a_relative_path_is_taken_from_the_base_and_an_absolute_one_stays() -> None:
     for given, absolute in (("models/../m", "/base/m"), ("/models/m", "/models/m")):
-        source = decode(changed({"model.source": {"kind": "path", "path": given}}), Path("/base")).model.source
-        assert isinstance(source, PathSource)
-        assert source.path == absolute
+        changes = {"model.source": {"kind": "path", "path": given}, "exporter": {"kind": "file", "path": given}}
+        spec = decode(changed(changes), Path("/base"))
+        assert isinstance(spec.model.source, PathSource)
+        assert isinstance(spec.exporter, FileExporter)
+        assert spec.model.source.path == spec.exporter.path == absolute

@@ -3,6 +3,7 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from modelbuild.pipeline.fingerprint import host, stage_code, stage_tools
 from modelbuild.pipeline.project import stage_params
 from modelbuild.resolve import ResolvedBuild, resolve, stage_specs
 from modelbuild.spec import BuildSpec, Strict
+from modelbuild.stage_spec import GraphFiles
 from modelbuild.stages import STAGES
 
 Params = dict[str, dict[str, Any]]
@@ -98,6 +100,24 @@ def test_a_config_group_invalidates_the_stages_that_depend_on_it_and_no_other(gr
     assert differing(stage_params(tiny()), stage_params(tiny(*overrides))) == stages
 
 
+@pytest.mark.parametrize(
+    ("change", "stages"),
+    [
+        ({"graph": "1" * 64}, {"export", "package"}),
+        ({"data": {"weights": "1" * 64}}, {"export"}),
+        ({"inputs": {"input_ids": "ids"}}, {"export"}),
+        ({"outputs": {"last_hidden_state": "hidden"}}, {"export"}),
+    ],
+    ids=str,
+)
+def test_a_file_of_another_content_or_with_other_names_is_exported_again(
+    change: dict[str, Any], stages: set[str]
+) -> None:
+    own = GraphFiles(kind="file", graph="0" * 64, data={}, inputs={}, outputs={})
+    before, after = (replace(tiny(), exporter=graph) for graph in (own, own.model_copy(update=change)))
+    assert differing(stage_params(before), stage_params(after)) == stages
+
+
 @pytest.mark.parametrize(("override", "stages"), BY_KEY)
 def test_a_key_invalidates_the_stages_that_depend_on_it_and_no_other(override: str, stages: set[str]) -> None:
     assert differing(stage_params(tiny()), stage_params(tiny(override))) == stages
@@ -176,6 +196,8 @@ def test_imports_inside_functions_and_of_a_module_from_its_package_are_followed(
 def imported_by_stages() -> dict[str, set[str]]:
     """The top-level names of other people's modules that the code of each stage imports, over all variants."""
     variants = [specs(f"exporter={name}") for name in ("dynamo", "optimum")]
+    own = GraphFiles(kind="file", graph="0" * 64, data={}, inputs={}, outputs={})
+    variants.append(stage_specs(replace(tiny(), exporter=own), host()))
     variants += [specs(f"optimization={name}") for name in ("none", "basic", "transformer")]
     found: dict[str, set[str]] = {stage: set() for stage in STAGES}
     for stage, spec in (item for stages in variants for item in stages.items()):

@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import onnx
 import pytest
 import yaml
 from dvc.stage.cache import _get_cache_hash
+from onnx import TensorProto, helper
 
+from modelbuild.commands import compose as compose_command
 from modelbuild.config.compose import compose
 from modelbuild.config.location import packaged
+from modelbuild.digest import sha256_file
 from modelbuild.errors import ConfigError, HostError, PackageError
 from modelbuild.manifest import FILE_NAME
 from modelbuild.pipeline import state
@@ -18,7 +22,7 @@ from modelbuild.pipeline.driver import resolve_here
 from modelbuild.pipeline.project import (
     Workspace,
     adhoc_stages,
-    read_source_folder,
+    read_locations,
     stage_params,
     write_adhoc_project,
     write_params,
@@ -39,7 +43,7 @@ def _project(workspace: Path, *overrides: str) -> Path:
     build = _tiny(workspace, *overrides)
     Workspace(workspace).prepare()
     folder = Workspace(workspace).adhoc / build.build_id()
-    write_adhoc_project(Workspace(workspace), folder, stage_params(build), None)
+    write_adhoc_project(Workspace(workspace), folder, stage_params(build), {})
     return folder
 
 
@@ -60,7 +64,7 @@ def test_a_declared_build_has_the_run_cache_keys_of_an_ad_hoc_one(workspace: Pat
     (workspace / "params.yaml").write_text("builds: {tiny: [model=bert-tiny]}\n", encoding="utf-8")
     declared = workspace / "artifacts" / "tiny"
     declared.mkdir()
-    write_params(declared, stage_params(_tiny(workspace)), None)
+    write_params(declared, stage_params(_tiny(workspace)), {})
     ours = {s.stage: s.key for s in build_states(open_project(adhoc))}
     stages = {
         stage.name.partition("@")[0]: stage for stage in open_project(workspace).index.stages if "@" in stage.name
@@ -121,7 +125,23 @@ def test_a_workspace_that_cannot_be_written_is_an_environment_error(tmp_path: Pa
 
 def test_a_build_that_was_not_composed_here_is_refused(tmp_path: Path) -> None:
     with pytest.raises(PackageError, match="not composed here"):
-        read_source_folder(tmp_path)
+        read_locations(tmp_path)
+
+
+def test_a_declared_build_of_a_file_knows_its_content_and_keeps_its_place_apart(workspace: Path) -> None:
+    value = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in ("x", "y")]
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "theirs", value[:1], value[1:])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=7), "theirs.onnx")
+    words = ["model=bert-tiny", "exporter=file", "exporter.path=theirs.onnx"]
+    (workspace / "params.yaml").write_text(yaml.safe_dump({"builds": {"own": words}}), encoding="utf-8")
+    assert compose_command.run(["own"]) == 0
+    folder = workspace / "artifacts" / "own"
+    assert read_locations(folder) == {"graph": workspace / "theirs.onnx"}
+    params = state.read_yaml(folder / "params.yaml")
+    digest = sha256_file(workspace / "theirs.onnx")
+    assert params["export"]["exporter"] == {"kind": "file", "graph": digest, "data": {}, "inputs": {}, "outputs": {}}
+    assert params["optimize"]["optimization"] == {"kind": "none"}
+    assert str(workspace) not in (folder / "params.yaml").read_text(encoding="utf-8")
 
 
 def test_a_stage_outside_a_build_is_refused_and_leaves_nothing(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from modelbuild.report import write_report
-from modelbuild.spec import Exporter, InitSource, Opset
+from modelbuild.spec import InitSource, Opset, PytorchExporter
 from modelbuild.stage_spec import ExportSpec, StageModel
 from modelbuild.stages import export
 
@@ -31,6 +31,7 @@ def tiny() -> StageModel:
 def exported(tiny: StageModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The output of the export stage for it, by dynamo at opset 20."""
     out = tmp_path_factory.mktemp("export")
-    spec = ExportSpec(model=tiny, task="feature-extraction", opset=Opset(version=20), exporter=Exporter(kind="dynamo"))
+    exporter = PytorchExporter(kind="dynamo")
+    spec = ExportSpec(model=tiny, task="feature-extraction", opset=Opset(version=20), exporter=exporter)
     write_report(export.run(spec, {}, out), out / "report.json")
     return out

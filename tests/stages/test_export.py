@@ -11,7 +11,7 @@ import pytest
 from modelbuild.errors import ExportError
 from modelbuild.graph import MODEL_FILE, module_tree, read_graph
 from modelbuild.report import read_report
-from modelbuild.spec import Exporter, InitSource, Opset
+from modelbuild.spec import InitSource, Opset, PytorchExporter
 from modelbuild.stage_spec import ExportSpec, StageModel
 from modelbuild.stages import export
 from modelbuild.tasks import TASKS, TaskName
@@ -28,7 +28,7 @@ def test_the_graph_has_the_opset_and_symbolic_axes(kind: str, opset: int, tiny: 
             "model": tiny,
             "task": "feature-extraction",
             "opset": Opset.model_validate({"version": opset}),
-            "exporter": Exporter.model_validate({"kind": kind}),
+            "exporter": PytorchExporter.model_validate({"kind": kind}),
         }
     )
     export.run(spec, {}, tmp_path)
@@ -41,7 +41,7 @@ def test_the_graph_has_the_opset_and_symbolic_axes(kind: str, opset: int, tiny: 
 
 @pytest.mark.parametrize("task", get_args(TaskName))
 def test_every_task_gives_its_outputs(task: TaskName, tiny: StageModel, tmp_path: Path) -> None:
-    spec = ExportSpec(model=tiny, task=task, opset=Opset(version=18), exporter=Exporter(kind="optimum"))
+    spec = ExportSpec(model=tiny, task=task, opset=Opset(version=18), exporter=PytorchExporter(kind="optimum"))
     report = export.run(spec, {}, tmp_path)
     assert tuple(o["name"] for o in report.facts["signature"]["outputs"]) == TASKS[task].outputs
 
@@ -54,7 +54,9 @@ def test_nodes_say_which_module_they_come_from_and_no_path_of_this_machine(expor
 
 
 def test_the_same_export_twice_is_the_same_to_the_byte(tiny: StageModel, exported: Path, tmp_path: Path) -> None:
-    spec = ExportSpec(model=tiny, task="feature-extraction", opset=Opset(version=20), exporter=Exporter(kind="dynamo"))
+    spec = ExportSpec(
+        model=tiny, task="feature-extraction", opset=Opset(version=20), exporter=PytorchExporter(kind="dynamo")
+    )
     export.run(spec, {}, tmp_path)
     for name in (MODEL_FILE, "model.onnx.data"):
         assert (tmp_path / name).read_bytes() == (exported / name).read_bytes()
@@ -73,7 +75,7 @@ def test_a_model_without_the_task_is_refused(tmp_path: Path) -> None:
         model=StageModel(source=source),
         task="fill-mask",
         opset=Opset(version=20),
-        exporter=Exporter(kind="dynamo"),
+        exporter=PytorchExporter(kind="dynamo"),
     )
     with pytest.raises(ExportError, match="ViTModel cannot be made for fill-mask"):
         export.run(spec, {}, tmp_path)

@@ -14,8 +14,9 @@ Shape = tuple[int, ...]
 
 _SHOWN = 4
 _LAYER = re.compile(r"^(.+?)\.(\d+)\.")
-# How torch names what a pickle asked for and its reader of tensors does not call.
-_CALL = re.compile(r"Unsupported (?:global|class|operand)[^:]*: (?:GLOBAL )?([\w.]+)")
+# How transformers says that it cannot read a pickle, and torch what it was asked to call and did not.
+_UNREADABLE_PICKLE = "Unable to load weights from pytorch checkpoint"
+_CALL = re.compile(r"GLOBAL ([\w.]+)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +75,7 @@ def require_shapes(fit: Fit, mismatched: Collection[str], stored: Mapping[str, S
 
 
 def require_finite(fit: Fit) -> None:
-    """Raise ExportError when a parameter is NaN or infinite somewhere, or a saved buffer NaN: a mask may well be -inf."""
+    """Raise ExportError when a parameter is NaN or infinite somewhere, or a buffer NaN: a mask may be -inf."""
     parameters = dict(fit.module.named_parameters())
     bad = []
     for name, tensor in fit.module.state_dict().items():
@@ -85,17 +86,22 @@ def require_finite(fit: Fit) -> None:
         raise ExportError(bad[0] + more, where=fit.where, hint="the checkpoint is damaged: fetch it or train it again")
 
 
-def refuse_calls(error: BaseException, where: str) -> None:
-    """Raise ExportError when `error` comes from a pickle that wanted to call something to be read."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if found := _CALL.search(str(cause)):
-            raise ExportError(
-                f"the pickled weights hold more than tensors: reading them would call {found[1]}",
-                where=where,
-                hint="refused; get the weights as model.safetensors from someone you trust",
-            ) from error
-        cause = cause.__cause__ or cause.__context__
+def refuse_pickle(error: Exception, where: str) -> None:
+    """Raise ExportError when `error` says that a pickle is damaged, or wanted to call something to be read."""
+    chain: list[BaseException] = [error]
+    while cause := chain[-1].__cause__ or chain[-1].__context__:
+        chain.append(cause)
+    if not str(error).startswith(_UNREADABLE_PICKLE):
+        return
+    called = _CALL.search(str(chain[-1]))
+    if called:
+        raise ExportError(
+            f"the pickled weights hold more than tensors: reading them would call {called[1]}",
+            where=where,
+            hint="refused; get the weights as model.safetensors from someone you trust",
+        ) from error
+    why = str(chain[-1]).partition(". ")[0] or type(chain[-1]).__name__
+    raise ExportError(f"the pickled weights are damaged: {why}", where=where, hint="fetch the model again") from error
 
 
 def _not_numbers(tensor: Any, *, infinite: bool) -> str:

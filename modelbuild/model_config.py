@@ -15,6 +15,7 @@ _DTYPES = (
     "bfloat16", "float16", "float32", "float64", "float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz",
     "half", "float", "double",
 )  # fmt: skip
+_NEVER_READ = ("special_tokens_map_file", "added_tokens_file")
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -39,9 +40,11 @@ def read_config(folder: Path) -> dict[str, Any]:
     refuse_remote_code(config, path)
     _refuse_other_weights(config, path)
     _require_types(config, path)
-    for name in SETTINGS_FILES:
-        if (folder / name).is_file():
-            refuse_remote_code(_read_json(folder / name), folder / name)
+    for beside in (folder / name for name in SETTINGS_FILES if (folder / name).is_file()):
+        settings = _read_json(beside)
+        refuse_remote_code(settings, beside)
+        if beside.name == "tokenizer_config.json":
+            _refuse_other_vocabulary(settings, beside)
     return config
 
 
@@ -96,6 +99,22 @@ def _refuse_other_weights(config: Mapping[str, Any], path: Path) -> None:
             where=str(path),
             hint="remove the key, and name the file model.safetensors",
         )
+
+
+def _refuse_other_vocabulary(settings: Any, path: Path) -> None:
+    """A vocabulary that transformers would take from a file that is named, and not from the one beside it."""
+    if not isinstance(settings, dict):
+        raise ExportError(f"{path.name} is not a JSON object", where=str(path), hint="fetch the model again")
+    whole = (path.parent / "tokenizer.json").exists()
+    for key, value in settings.items():
+        # With tokenizer.json the parts of a vocabulary are not read; the two others never are.
+        read = key == "tokenizer_file" if whole else key.endswith("_file") and key not in _NEVER_READ
+        if read and value is not None:
+            raise ExportError(
+                f"{path.name} sets '{key}', which takes the vocabulary from another file",
+                where=str(path),
+                hint="remove the key: what is beside it is found without",
+            )
 
 
 def _require_types(config: Mapping[str, Any], path: Path) -> None:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 import transformers
 
-from modelbuild.checkpoint import Fit, Shape, refuse_calls, require_every_weight, require_finite, require_shapes
+from modelbuild.checkpoint import Fit, Shape, refuse_pickle, require_every_weight, require_finite, require_shapes
 from modelbuild.digest import sha256_file
 from modelbuild.errors import ExportError
 from modelbuild.model_config import read_config
@@ -112,20 +112,23 @@ def _require_architecture(config: Mapping[str, Any], task: Task, folder: Path) -
 def _from_checkpoint(source: FolderFiles, folder: Path, task: Task) -> tuple[torch.nn.Module, dict[str, Any]]:
     """The model, and what transformers says of the keys. A pickle is read where it was declared, as tensors only."""
     _be_quiet()
+    local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     try:
+        # Read apart from the model: only so does the attention asked for here win over one that config.json names.
+        config = transformers.AutoConfig.from_pretrained(folder, **local)
         model, info = getattr(transformers, task.auto_class).from_pretrained(
             folder,
+            config=config,
             dtype=torch.float32,
             attn_implementation="sdpa",
             use_safetensors=not any(map(is_pickle, source.files)),
             weights_only=True,
-            local_files_only=True,
-            trust_remote_code=False,
+            **local,
             output_loading_info=True,
             ignore_mismatched_sizes=True,
         )
     except Exception as error:
-        refuse_calls(error, str(folder))
+        refuse_pickle(error, str(folder))
         raise ExportError(f"transformers cannot load it for {task.name}: {error}", where=str(folder)) from error
     return model, info
 

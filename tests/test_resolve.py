@@ -133,6 +133,14 @@ def test_where_a_folder_is_changes_no_stage_but_package_which_records_the_build(
     assert {stage for stage in STAGES if here[stage] != elsewhere[stage]} == {"package"}
 
 
+def test_pickles_that_are_allowed_and_not_there_change_no_stage_but_package_which_records_the_build(
+    folder: Path,
+) -> None:
+    allowed = declared({"kind": "path", "path": str(folder), "allow_pickle": True})
+    here, there = (stage_specs(build, {}) for build in (from_folder(folder), resolve(allowed, sha256_file)))
+    assert {stage for stage in STAGES if here[stage] != there[stage]} == {"package"}
+
+
 def test_the_source_of_an_init_model_is_in_the_stages_as_it_was_declared() -> None:
     spec = stage_specs(resolved(), {})["export"]
     assert isinstance(spec, ExportSpec)

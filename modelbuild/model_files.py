@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 CONFIG_FILE = "config.json"
-WEIGHT_GLOBS = ("model.safetensors", "model-*.safetensors", "model.safetensors.index.json")
+ADAPTER_FILE = "adapter_config.json"
+SAFE_WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
+PICKLED_WEIGHTS = ("pytorch_model.bin", "pytorch_model.bin.index.json")
+SAFE_SUFFIX, PICKLE_SUFFIX, INDEX_SUFFIX = ".safetensors", ".bin", ".index.json"
+SAFE_GLOBS = ("model.safetensors", "model-*.safetensors", "model.safetensors.index.json")
+PICKLE_GLOBS = ("pytorch_model.bin", "pytorch_model-*.bin", "pytorch_model.bin.index.json")
 TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -27,8 +30,15 @@ OTHER_FILES = (
     "sentence_bert_config.json",
     "1_Pooling/config.json",
 )
+# The settings among them: small, and read by code that can be told to fetch and run other code.
+SETTINGS_FILES = ("tokenizer_config.json", *OTHER_FILES)
 
 
 def is_weight(name: str) -> bool:
-    """Whether a file of that name holds weights, or says which files do."""
-    return any(Path(name).match(glob) for glob in WEIGHT_GLOBS)
+    """Whether a file of that name, one of those above or a shard, holds weights or says which files do."""
+    return name.endswith((SAFE_SUFFIX, PICKLE_SUFFIX, INDEX_SUFFIX))
+
+
+def is_pickle(name: str) -> bool:
+    """Whether a file of that name is a pickle, which can run code when it is read."""
+    return name.endswith(PICKLE_SUFFIX)

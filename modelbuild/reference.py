@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,31 +14,68 @@ import numpy.typing as npt
 import torch
 import transformers
 
+from modelbuild.checkpoint import Fit, Shape, refuse_pickle, require_every_weight, require_finite, require_shapes
 from modelbuild.digest import sha256_file
 from modelbuild.errors import ExportError
+from modelbuild.model_config import read_config
+from modelbuild.model_files import CONFIG_FILE, SAFE_SUFFIX, is_pickle
 from modelbuild.spec import InitSource
 from modelbuild.stage_spec import FolderFiles, StageModel
 from modelbuild.suggest import did_you_mean
 from modelbuild.tasks import Task
+from modelbuild.weight_files import stored_shapes
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 Outputs = dict[str, npt.NDArray[Any]]
 
 
-def load_reference(model: StageModel, task: Task, folder: Path | None) -> torch.nn.Module:
+@dataclass(frozen=True, kw_only=True)
+class Original:
+    """The PyTorch original as it was loaded: its module, and the names of the tensors that its checkpoint has and it
+    has no place for, sorted (heads of another task, mostly).
+    """
+
+    module: torch.nn.Module
+    unexpected_keys: tuple[str, ...] = ()
+
+
+def load_original(model: StageModel, task: Task, folder: Path | None) -> Original:
     """The model in eval mode, fp32, as transformers builds it, with nothing patched.
 
-    Raises ExportError when a file is not the one that was declared, when weights are missing from the checkpoint or
-    do not fit, or when the architecture has no such task.
+    Raises ExportError when a file is not the one that was declared, when its config asks for code from elsewhere, when
+    weights are missing from the checkpoint, do not fit or are no numbers, or when the architecture has no such task.
     """
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
     if isinstance(model.source, InitSource):
-        return _initialized(model.source, task).eval()
+        _be_quiet()
+        return Original(module=_initialized(model.source, task).eval())
     if folder is None:
         raise ExportError("the model's folder is not known", hint="run the build again")
+    before = _stamps(model.source, folder)
     verify_source(model.source, folder)
-    return _from_checkpoint(folder, task).eval()
+    config = read_config(folder)
+    _require_architecture(config, task, folder)
+    module, info = _from_checkpoint(model.source, folder, task)
+    if _stamps(model.source, folder) != before:
+        raise ExportError("a file changed while it was being read", where=str(folder), hint="run the build again")
+    declared = next(iter(config.get("architectures") or ()), None)
+    fit = Fit(module=module, declared=declared, task=task, where=str(folder))
+    require_every_weight(fit, info["missing_keys"])
+    if info["mismatched_keys"]:
+        require_shapes(fit, info["mismatched_keys"], _stored_shapes(model.source, folder))
+    require_finite(fit)
+    return Original(module=module.eval(), unexpected_keys=tuple(sorted(info["unexpected_keys"])))
+
+
+def load_reference(model: StageModel, task: Task, folder: Path | None) -> torch.nn.Module:
+    """The module of `load_original`."""
+    return load_original(model, task, folder).module
+
+
+def load_again(model: StageModel, task: Task, folder: Path | None) -> torch.nn.Module:
+    """What `load_reference` gave for the same arguments, loaded anew without checking it anew."""
+    if isinstance(model.source, InitSource) or folder is None:
+        return load_reference(model, task, folder)
+    return _from_checkpoint(model.source, folder, task)[0].eval()
 
 
 def verify_source(source: FolderFiles, folder: Path) -> None:
@@ -48,36 +86,63 @@ def verify_source(source: FolderFiles, folder: Path) -> None:
             raise ExportError(f"{name} changed while it was being built", where=str(folder), hint="run the build again")
 
 
-def _from_checkpoint(folder: Path, task: Task) -> torch.nn.Module:
-    auto_class = getattr(transformers, task.auto_class)
+def _be_quiet() -> None:
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+
+
+def _stamps(source: FolderFiles, folder: Path) -> list[tuple[int, int, int]]:
+    """What changes when a file does, between the look at its content and the end of its loading."""
+    found = [(folder / name).stat() for name in source.files if (folder / name).is_file()]
+    return [(status.st_ino, status.st_size, status.st_mtime_ns) for status in found]
+
+
+def _require_architecture(config: Mapping[str, Any], task: Task, folder: Path) -> None:
+    architecture_for(config, task)
+    for name in config.get("architectures") or ():
+        if not hasattr(transformers, name):
+            classes = [known for known in dir(transformers) if "Model" in known or "For" in known]
+            raise ExportError(
+                f"architectures has '{name}', which is no class of transformers",
+                where=str(folder / CONFIG_FILE),
+                hint=did_you_mean(name, classes) or "correct it, or remove it",
+            )
+
+
+def _from_checkpoint(source: FolderFiles, folder: Path, task: Task) -> tuple[torch.nn.Module, dict[str, Any]]:
+    """The model, and what transformers says of the keys. A pickle is read where it was declared, as tensors only."""
+    _be_quiet()
+    local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     try:
-        model, info = auto_class.from_pretrained(
+        # Read apart from the model: only so does the attention asked for here win over one that config.json names.
+        config = transformers.AutoConfig.from_pretrained(folder, **local)
+        model, info = getattr(transformers, task.auto_class).from_pretrained(
             folder,
+            config=config,
             dtype=torch.float32,
             attn_implementation="sdpa",
-            use_safetensors=True,
-            local_files_only=True,
-            trust_remote_code=False,
+            use_safetensors=not any(map(is_pickle, source.files)),
+            weights_only=True,
+            **local,
             output_loading_info=True,
             ignore_mismatched_sizes=True,
         )
     except Exception as error:
+        refuse_pickle(error, str(folder))
         raise ExportError(f"transformers cannot load it for {task.name}: {error}", where=str(folder)) from error
-    mismatched = list(info["mismatched_keys"])
-    missing = [
-        key
-        for key in info["missing_keys"]
-        if not key.removeprefix(f"{model.base_model_prefix}.").startswith(task.unused_weights or "\0")
-    ]
-    for keys, what in ((mismatched, "of another shape"), (missing, "that the checkpoint does not have")):
-        if keys:
-            shown = ", ".join(sorted(keys)[:4]) + (f" and {len(keys) - 4} more" if len(keys) > 4 else "")
-            raise ExportError(
-                f"{type(model).__name__} needs weights {what}: {shown}",
-                where=str(folder),
-                hint=f"the checkpoint is not for {task.name}; choose another task or checkpoint",
-            )
-    return model
+    return model, info
+
+
+def _stored_shapes(source: FolderFiles, folder: Path) -> dict[str, Shape]:
+    """The shapes of all tensors in the checkpoint, by the names they have there."""
+    found: dict[str, Shape] = {}
+    for path in (folder / name for name in source.files):
+        if path.name.endswith(SAFE_SUFFIX):
+            found |= stored_shapes(path)
+        elif is_pickle(path.name):
+            tensors = torch.load(path, map_location="meta", weights_only=True)
+            found |= {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    return found
 
 
 def _initialized(source: InitSource, task: Task) -> torch.nn.Module:
@@ -132,7 +197,9 @@ def architecture_for(config: Mapping[str, Any], task: Task) -> str:
     config_class = known[model_type] if model_type in known else None  # noqa: SIM401 - its get() loads nothing
     if config_class is None or config_class not in mapping:
         raise ExportError(
-            f"transformers has no {task.name} model for model_type '{model_type}'", hint="choose another task"
+            f"transformers has no {task.name} model for model_type '{model_type}'",
+            where=CONFIG_FILE,
+            hint="choose another task" if config_class else did_you_mean(model_type, known.keys()),
         )
     found = mapping[config_class]
     first = found[0] if isinstance(found, tuple) else found

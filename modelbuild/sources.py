@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from modelbuild.errors import ExportError
-from modelbuild.model_files import CONFIG_FILE, OTHER_FILES, TOKENIZER_FILES, WEIGHT_GLOBS, is_weight
+from modelbuild.model_config import read_config
+from modelbuild.model_files import (
+    CONFIG_FILE,
+    OTHER_FILES,
+    PICKLE_GLOBS,
+    SAFE_GLOBS,
+    SAFE_SUFFIX,
+    TOKENIZER_FILES,
+    is_weight,
+)
 from modelbuild.spec import HubSource, InitSource, PackageSource, PathSource, Source
 from modelbuild.stage_spec import FolderFiles, StageModel
 from modelbuild.suggest import closest
+from modelbuild.weight_files import require_file, weight_files
 
-_LFS_POINTER = b"version https://git-lfs"
 Digest = Callable[[Path], str]
 
 
@@ -52,11 +60,11 @@ def locate(source: Source, digest: Digest) -> Located:
         return Located(folder=None, files={}, origin=_origin(source), config={"architectures": [source.architecture]})
     folder = _folder(source)
     config = read_config(folder)
-    refuse_remote_code(config, folder / CONFIG_FILE)
-    files = {name: digest(folder / name) for name in _present(folder)}
+    files = {name: digest(folder / name) for name in _present(folder, allow_pickle=source.allow_pickle)}
     for name, expected in source.digests.items():
         if files.get(name) != expected:
-            found = f"sha256 {files[name]}" if name in files else "no such file"
+            absent = "it is not read" if (folder / name).exists() else "no such file"
+            found = f"sha256 {files[name]}" if name in files else absent
             raise ExportError(
                 f"{name} is not the pinned file: expected sha256 {expected}, found {found}",
                 where=str(folder),
@@ -115,117 +123,57 @@ def _package_folder(package: str) -> Path:
 
 
 def _snapshot(source: HubSource) -> Path:
-    """The snapshot of a hub repository, from the local cache if it is there, else fetched."""
+    """The snapshot of a hub repository, from the local cache if its weights are whole there, else fetched.
+
+    Pickled weights are fetched only where they are allowed and there are no others.
+    """
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 
-    wanted = [CONFIG_FILE, *WEIGHT_GLOBS, *TOKENIZER_FILES, *OTHER_FILES]
-
-    def fetch(*, local: bool) -> Path:
+    def fetch(*, local: bool, weights: Sequence[str] = SAFE_GLOBS) -> Path:
         name, revision = source.repository, source.revision
+        wanted = [CONFIG_FILE, *weights, *TOKENIZER_FILES, *OTHER_FILES]
         return Path(snapshot_download(name, revision=revision, allow_patterns=wanted, local_files_only=local))
 
     try:
         with contextlib.suppress(LocalEntryNotFoundError):
             cached = fetch(local=True)
-            if (cached / CONFIG_FILE).exists() and any(cached.glob("*.safetensors")):
+            if _is_whole(cached, source):
                 return cached
-        return fetch(local=False)
+        fetched = fetch(local=False)
+        pickled = source.allow_pickle and not any(fetched.glob(f"*{SAFE_SUFFIX}"))
+        return fetch(local=False, weights=PICKLE_GLOBS) if pickled else fetched
     except LocalEntryNotFoundError as error:
         raise ExportError(
             f"'{source.repository}' at {source.revision[:12]} is not in the local cache, and the hub cannot be reached",
             where="model.source",
             hint="connect once, or choose model=path model.source.path=DIR",
         ) from error
+    except (GatedRepoError, RepositoryNotFoundError) as error:
+        status = f" (HTTP {error.response.status_code})" if error.response is not None else ""
+        raise ExportError(
+            f"the hub gives no access to '{source.repository}'{status}",
+            where="model.source.repository",
+            hint="check its name; if it is gated or private, request access and log in with 'hf auth login'",
+        ) from error
     except (HfHubHTTPError, OSError) as error:
         raise ExportError(f"'{source.repository}' cannot be fetched: {error}", where="model.source") from error
 
 
-def read_config(folder: Path) -> dict[str, Any]:
-    """The `config.json` of a model folder. Raises ExportError when it is missing, not JSON, or names no model type."""
-    path = folder / CONFIG_FILE
-    if not path.is_file():
-        adapter = (folder / "adapter_config.json").is_file()
-        raise ExportError(
-            "no config.json",
-            where=str(folder),
-            hint="this is a PEFT adapter: merge it into its base model first"
-            if adapter
-            else "give a Hugging Face model folder",
-        )
+def _is_whole(folder: Path, source: HubSource) -> bool:
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ExportError(f"config.json is not valid JSON: {error}", where=str(path)) from error
-    if not isinstance(config, dict) or not config.get("model_type"):
-        raise ExportError(
-            'config.json has no "model_type"', where=str(path), hint="add it; it is not guessed from the folder's name"
-        )
-    return config
+        return (folder / CONFIG_FILE).is_file() and bool(weight_files(folder, allow_pickle=source.allow_pickle))
+    except ExportError:
+        return False  # it is fetched again; what is wrong then is said by `locate`
 
 
-def refuse_remote_code(config: Any, where: Path) -> None:
-    """Raise ExportError when a config, at any depth, would make transformers fetch or run code of its own.
-
-    `_attn_implementation*` with a repository's name does so even with `trust_remote_code=False` (CVE-2026-4372).
-    """
-    if isinstance(config, list):
-        for item in config:
-            refuse_remote_code(item, where)
-    if not isinstance(config, dict):
-        return
-    for key, value in config.items():
-        kernel = "attn_implementation" in key and "/" in json.dumps(value)
-        if kernel or key in ("auto_map", "trust_remote_code"):
-            raise ExportError(
-                f"config.json sets '{key}', which makes transformers run code from elsewhere",
-                where=str(where),
-                hint="refused; remove the key if the model works without it",
-            )
-        refuse_remote_code(value, where)
+def _present(folder: Path, *, allow_pickle: bool) -> list[str]:
+    """The files of `folder` that matter, checked."""
+    beside = [name for name in (*TOKENIZER_FILES, *OTHER_FILES) if _is_there(folder / name)]
+    for name in beside:
+        require_file(folder / name)
+    return [CONFIG_FILE, *weight_files(folder, allow_pickle=allow_pickle), *beside]
 
 
-def _present(folder: Path) -> list[str]:
-    """The files of `folder` that matter, checked: there are weights, they are plain safetensors, nothing is a broken
-    link.
-    """
-    weights = sorted(path.name for path in folder.iterdir() if is_weight(path.name))
-    names = [CONFIG_FILE, *weights]
-    names += [
-        name for name in (*TOKENIZER_FILES, *OTHER_FILES) if (folder / name).exists() or (folder / name).is_symlink()
-    ]
-    for name in names:
-        if not (folder / name).exists():
-            raise ExportError("broken link", where=str(folder / name), hint="fetch the model again")
-    if not any(name.endswith(".safetensors") for name in weights):
-        pickled = (folder / "pytorch_model.bin").exists()
-        raise ExportError(
-            "only pickled weights, which can run code when they are read" if pickled else "no weights",
-            where=str(folder),
-            hint="convert them to model.safetensors" if pickled else "expected model.safetensors",
-        )
-    _check_weights(folder, weights)
-    return names
-
-
-def _check_weights(folder: Path, weights: list[str]) -> None:
-    for name in weights:
-        path = folder / name
-        with path.open("rb") as stream:
-            head = stream.read(len(_LFS_POINTER))
-        if head == _LFS_POINTER:
-            raise ExportError("a Git LFS pointer, not weights", where=str(path), hint="run 'git lfs pull'")
-        if name.endswith(".index.json"):
-            for shard in sorted(_shards(path) - set(weights)):
-                raise ExportError(
-                    f"shard {shard} is named in {name} and missing", where=str(folder), hint="fetch the model again"
-                )
-
-
-def _shards(index: Path) -> set[str]:
-    try:
-        return set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
-        raise ExportError(
-            f"{index.name} is not an index of shards: {error}", where=str(index), hint="fetch the model again"
-        ) from error
+def _is_there(path: Path) -> bool:
+    return path.exists() or path.is_symlink()

@@ -58,12 +58,16 @@ class Strict(BaseModel):
 
 
 class PackageSource(Strict):
-    """Files carried by an installed Python package: `folder` inside `package`."""
+    """Files carried by an installed Python package: `folder` inside `package`.
+
+    `allow_pickle` lets weights be read from `pytorch_model.bin` where there is no `model.safetensors`, as tensors only.
+    """
 
     kind: Literal["package"]
     package: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_]\w*(\.\w+)*$")]
     folder: str = ""
     digests: Digests = {}
+    allow_pickle: bool = False
 
 
 class PathSource(Strict):
@@ -72,6 +76,7 @@ class PathSource(Strict):
     kind: Literal["path"]
     path: Annotated[str, StringConstraints(min_length=1)]
     digests: Digests = {}
+    allow_pickle: bool = False
 
 
 class HubSource(Strict):
@@ -81,6 +86,7 @@ class HubSource(Strict):
     repository: Repository
     revision: Revision
     digests: Digests = {}
+    allow_pickle: bool = False
 
 
 class InitSource(Strict):

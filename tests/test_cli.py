@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -214,3 +216,15 @@ def test_shell_completion_is_hydras(capsys: pytest.CaptureFixture[str], monkeypa
     monkeypatch.setenv("COMP_POINT", "21")
     assert main(["--shell-completion", "query=bash"]) == 0
     assert capsys.readouterr().out.split() == ["model=bert", "model=bert-tiny"]
+
+
+def test_a_stage_reaches_no_hub_whatever_the_environment_says(tmp_path: Path) -> None:
+    program = (
+        "from modelbuild.cli import main\nassert main(['stage', 'export'])\n"
+        "import huggingface_hub.constants\nprint(huggingface_hub.constants.HF_HUB_OFFLINE)\n"
+    )
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "True"

@@ -34,7 +34,7 @@ LONGER = {"spec": 340}
 ROWS = (
     ("", "errors", "suggest", "digest", "config.location", "model_files", "locks"),
     ("signature", "providers", "session_keys", "tasks", "report", "samples"),
-    ("spec", "manifest", "parity"),
+    ("spec", "manifest", "parity", "checkpoint", "model_config", "weight_files"),
     ("agreement",),
     ("stage_spec",),
     ("sources", "reference", "graph", "runtime"),

@@ -6,18 +6,22 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
+from checkpoints import entry, safe_weights, with_header
 
 from modelbuild.digest import sha256_file
 from modelbuild.errors import ExportError
-from modelbuild.sources import Located, locate, read_config
+from modelbuild.model_config import read_config
+from modelbuild.sources import Located, locate
 from modelbuild.spec import HubSource, InitSource, PackageSource, PathSource
 from modelbuild.stage_spec import FolderFiles, StageModel
 
-WEIGHTS = b"weights, which nobody opens here"
+WEIGHTS = safe_weights()
 WEIGHTS_SHA256 = hashlib.sha256(WEIGHTS).hexdigest()
 REVISION = "86b5e0934494bd15c9632b12f734a8a67f723594"
 
@@ -41,15 +45,17 @@ def unread(path: Path) -> str:
     pytest.fail(f"{path} was read")
 
 
-def found(folder: Path, **digests: str) -> Located:
+def found(folder: Path, *, allow_pickle: bool = False, **digests: str) -> Located:
     named = {name.replace("__", "."): digest for name, digest in digests.items()}
-    return locate(PathSource(kind="path", path=str(folder), digests=named), sha256_file)
+    source = PathSource(kind="path", path=str(folder), digests=named, allow_pickle=allow_pickle)
+    return locate(source, sha256_file)
 
 
-def refused(folder: Path, **digests: str) -> str:
+def refused(folder: Path, *, allow_pickle: bool = False, **digests: str) -> str:
     with pytest.raises(ExportError) as caught:
-        found(folder, **digests)
+        found(folder, allow_pickle=allow_pickle, **digests)
     (line,) = caught.value.lines()
+    assert "\n" not in line
     return line
 
 
@@ -107,7 +113,9 @@ def test_a_folder_without_config_is_refused_and_an_adapter_is_told_apart(folder:
     (folder / "config.json").unlink()
     assert refused(folder) == f"error[EXP]: no config.json: {folder}: give a Hugging Face model folder"
     (folder / "adapter_config.json").write_text("{}")
-    assert refused(folder).endswith("this is a PEFT adapter: merge it into its base model first")
+    assert refused(folder).endswith(f"a PEFT adapter: {folder}: merge it into its base model first")
+    write_config(folder, model_type="bert")
+    assert "adapter_config.json makes this a PEFT adapter" in refused(folder)
 
 
 @pytest.mark.parametrize(
@@ -119,6 +127,15 @@ def test_a_folder_without_config_is_refused_and_an_adapter_is_told_apart(folder:
         (b"{}", 'config.json has no "model_type"'),
         (b'{"model_type": null}', 'config.json has no "model_type"'),
         (b'["model_type"]', 'config.json has no "model_type"'),
+        (b'{"model_type": 3}', "model_type is 3, and must be a text"),
+        (b"[" * 100_000, "config.json is nested too deeply"),
+        (b'{"model_type": "bert", "architectures": "BertModel"}', "architectures is 'BertModel', and must be a list"),
+        (b'{"model_type": "bert", "architectures": [3]}', "architectures is [3], and must be a list of class names"),
+        (b'{"model_type": "bert", "architectures": {"BertModel": 1}}', "must be a list of class names"),
+        (b'{"model_type": "bert", "torch_dtype": "floot16"}', 'unknown torch_dtype "floot16": '),
+        (b'{"model_type": "bert", "dtype": 16}', "unknown dtype 16: "),
+        (b'{"model_type": "bert", "id2label": {"a": "good"}}', 'id2label must map integers to labels, got "a"'),
+        (b'{"model_type": "bert", "id2label": ["good"]}', 'id2label must map integers to labels, got ["good"]'),
     ],
 )
 def test_a_config_that_is_damaged_or_names_no_model_type_is_refused(folder: Path, text: bytes, words: str) -> None:
@@ -130,6 +147,13 @@ def test_a_config_that_is_damaged_or_names_no_model_type_is_refused(folder: Path
         read_config(folder)
 
 
+def test_a_type_of_numbers_that_is_misspelled_is_corrected(folder: Path) -> None:
+    write_config(folder, model_type="bert", torch_dtype="floot16")
+    assert refused(folder).endswith("did you mean 'float16'?")
+    write_config(folder, model_type="bert", torch_dtype="float16")
+    assert found(folder).config["torch_dtype"] == "float16"
+
+
 @pytest.mark.parametrize(
     ("key", "extra"),
     [
@@ -137,60 +161,247 @@ def test_a_config_that_is_damaged_or_names_no_model_type_is_refused(folder: Path
         ("auto_map", {"encoder": [{"auto_map": {}}]}),
         ("trust_remote_code", {"text_config": {"trust_remote_code": True}}),
         ("_attn_implementation_internal", {"_attn_implementation_internal": "org/kernel"}),
-        ("_attn_implementation_internal", {"text_config": {"_attn_implementation_internal": "org/kernel"}}),
+        (
+            "_attn_implementation_internal",
+            {"text_config": {"_attn_implementation_internal": "org/kernel@main:forward"}},
+        ),
         ("attn_implementation", {"attn_implementation": {"text_config": "org/kernel"}}),
+        ("attn_implementation", {"attn_implementation": {"": "org/kernel"}}),
+        ("_attn_implementation", {"_attn_implementation": "paged|org/kernel"}),
     ],
 )
-def test_a_config_that_brings_code_of_its_own_is_refused_at_any_depth(
-    folder: Path, key: str, extra: dict[str, Any]
+@pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json", "sentence_bert_config.json"])
+def test_settings_that_bring_code_of_their_own_are_refused_at_any_depth(
+    folder: Path, key: str, extra: dict[str, Any], name: str
 ) -> None:
-    write_config(folder, model_type="bert", **extra)
-    line = refused(folder)
-    assert line.startswith(f"error[EXP]: config.json sets '{key}', which makes transformers run code from elsewhere")
+    (folder / name).write_text(json.dumps({"model_type": "bert", **extra}))
+    assert refused(folder) == (
+        f"error[EXP]: {name} sets '{key}', which makes transformers run code from elsewhere: {folder}/{name}: "
+        "refused; remove the key if the model works without it"
+    )
+
+
+def test_an_attention_that_transformers_has_itself_is_no_code_from_elsewhere(folder: Path) -> None:
     write_config(folder, model_type="bert", _attn_implementation_internal="sdpa")
     assert found(folder).config["_attn_implementation_internal"] == "sdpa"
 
 
-def test_weights_that_are_pickled_or_absent_are_refused(folder: Path) -> None:
+def test_settings_of_the_tokenizer_that_are_damaged_are_refused(folder: Path) -> None:
+    (folder / "tokenizer_config.json").write_text('{"model_max_length": 5')
+    assert refused(folder).startswith("error[EXP]: tokenizer_config.json is not valid JSON: Expecting")
+
+
+def test_a_vocabulary_in_a_file_that_only_settings_name_is_refused(folder: Path) -> None:
+    path = folder / "tokenizer_config.json"
+    path.write_text(json.dumps({"tokenizer_file": "/elsewhere/tokenizer.json"}))
+    assert refused(folder) == (
+        "error[EXP]: tokenizer_config.json sets 'tokenizer_file', which takes the vocabulary from another file: "
+        f"{path}: remove the key: what is beside it is found without"
+    )
+    path.write_text(json.dumps({"vocab_file": "/elsewhere", "special_tokens_map_file": "/x", "tokenizer_file": None}))
+    assert "tokenizer_config.json" in found(folder).files
+    (folder / "tokenizer.json").unlink()
+    assert "sets 'vocab_file'" in refused(folder)
+    path.write_text("[]")
+    assert "tokenizer_config.json is not a JSON object" in refused(folder)
+
+
+@pytest.mark.parametrize(
+    ("extra", "method"),
+    [
+        ({"quantization_config": {"quant_method": "gptq", "bits": 4}}, "gptq"),
+        ({"quantization_config": {"quant_method": "bitsandbytes"}}, "bitsandbytes"),
+        ({"text_config": {"quantization_config": {"quant_method": "awq"}}}, "awq"),
+        ({"quantization_config": {"load_in_4bit": True}}, "of an unknown method"),
+        ({"quantization_config": []}, "of an unknown method"),
+    ],
+)
+def test_quantized_weights_are_refused_with_their_method(folder: Path, extra: dict[str, Any], method: str) -> None:
+    write_config(folder, model_type="bert", **extra)
+    assert f"error[EXP]: quantized weights ({method}) cannot be exported: {folder}/config.json: " in refused(folder)
+    write_config(folder, model_type="bert", quantization_config=None)
+    assert found(folder).files
+
+
+def test_weights_in_a_file_that_only_config_names_are_refused(folder: Path) -> None:
+    write_config(folder, model_type="bert", transformers_weights="../other.safetensors")
+    assert "config.json sets 'transformers_weights', which takes the weights from another file" in refused(folder)
+
+
+def test_weights_that_are_absent_are_missed_and_those_of_other_libraries_named(folder: Path) -> None:
     (folder / "model.safetensors").unlink()
     assert refused(folder) == f"error[EXP]: no weights: {folder}: expected model.safetensors"
+    for name in ("tf_model.h5", "model.fp16.safetensors"):
+        (folder / name).write_bytes(b"\x00")
+    assert refused(folder).endswith(": expected model.safetensors, found model.fp16.safetensors, tf_model.h5")
+
+
+def test_pickled_weights_are_refused_unless_they_are_asked_for_and_then_pinned_like_others(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
     (folder / "pytorch_model.bin").write_bytes(b"\x80\x02")
-    line = refused(folder)
-    assert line.startswith("error[EXP]: only pickled weights, which can run code when they are read: ")
-    assert line.endswith("convert them to model.safetensors")
+    assert refused(folder) == (
+        "error[EXP]: only pickled weights, which can run code when they are read: "
+        f"{folder}/pytorch_model.bin: convert them to model.safetensors, or set model.source.allow_pickle=true"
+    )
+    located = found(folder, allow_pickle=True)
+    assert set(located.files) == {"config.json", "pytorch_model.bin", "tokenizer.json"}
+    model = located.subset(PathSource(kind="path", path=str(folder)), weights=True, sidecars=False).source
+    assert isinstance(model, FolderFiles)
+    assert set(model.files) == {"config.json", "pytorch_model.bin"}
+    assert "is not the pinned file" in refused(folder, allow_pickle=True, pytorch_model__bin="0" * 64)
 
 
-def test_a_git_lfs_pointer_is_not_weights(folder: Path) -> None:
-    (folder / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+def test_safetensors_go_before_pickles_even_where_those_are_allowed(folder: Path) -> None:
+    (folder / "pytorch_model.bin").write_bytes(b"\x80\x02")
+    assert "pytorch_model.bin" not in found(folder, allow_pickle=True).files
+    assert "found it is not read" in refused(folder, pytorch_model__bin="0" * 64)
+
+
+def test_shards_that_are_pickled_are_listed_and_missed_like_others(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    index = {"weight_map": {"a": "pytorch_model-00001-of-00001.bin"}}
+    (folder / "pytorch_model.bin.index.json").write_text(json.dumps(index))
+    assert "only pickled weights" in refused(folder)
+    assert "shard pytorch_model-00001-of-00001.bin is named in" in refused(folder, allow_pickle=True)
+    (folder / "pytorch_model-00001-of-00001.bin").write_bytes(b"\x80\x02")
+    assert {"pytorch_model.bin.index.json", "pytorch_model-00001-of-00001.bin"} < set(
+        found(folder, allow_pickle=True).files
+    )
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
+def test_a_git_lfs_pointer_and_an_empty_file_are_not_weights(folder: Path, name: str) -> None:
+    (folder / "model.safetensors").unlink()
+    (folder / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+    line = refused(folder, allow_pickle=True)
+    assert line == (f"error[EXP]: a Git LFS pointer, not weights: {folder}/{name}: run 'git lfs pull'")
+    (folder / name).write_bytes(b"")
+    line = refused(folder, allow_pickle=True)
+    assert line == f"error[EXP]: {name} is empty: {folder}/{name}: fetch the model again"
+
+
+def test_truncated_weights_are_told_by_their_header(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    path.write_bytes(WEIGHTS[:-3])
+    assert refused(folder) == (
+        f"error[EXP]: model.safetensors is truncated (the header promises {len(WEIGHTS)} bytes, the file has "
+        f"{len(WEIGHTS) - 3} bytes): {path}: fetch the model again"
+    )
+    path.write_bytes(WEIGHTS[:20])
+    assert "model.safetensors is truncated (the header promises " in refused(folder)
+    path.write_bytes(with_header({"a": entry(0, 438_000_000)}))
+    os.truncate(path, 120_000_000)
+    assert "is truncated (the header promises 438.0 MB, the file has 120.0 MB)" in refused(folder)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"abc", "its first 8 bytes are not the length of a header"),
+        (b"garbage, and more of it", "its first 8 bytes are not the length of a header"),
+        (with_header("{'a': 1}"), "its header cannot be read: Expecting property name"),
+        (with_header("[1]"), "its header cannot be read: "),
+        (with_header({"a": 3}), "its header cannot be read: "),
+        (with_header({"a": {"shape": [1]}}), "its header lacks 'data_offsets'"),
+        (with_header({"a": {"data_offsets": [0, 4]}}, b"1234"), "its header lacks 'shape'"),
+        (with_header({"a": entry(0, 4, shape=[2])}, b"1234"), "or is damaged: "),
+        (with_header({"a": entry(0, 4, dtype="F33")}, b"1234"), "or is damaged: "),
+        (with_header({"a": entry(0, 4)}, b"12345"), "or is damaged: "),
+        (with_header({"a": entry(4, 8)}, b"12345678"), "or is damaged: "),
+    ],
+)
+def test_weights_whose_header_is_damaged_are_refused(folder: Path, content: bytes, words: str) -> None:
+    (folder / "model.safetensors").write_bytes(content)
     line = refused(folder)
-    assert line == (f"error[EXP]: a Git LFS pointer, not weights: {folder}/model.safetensors: run 'git lfs pull'")
+    assert line.startswith("error[EXP]: model.safetensors is not a safetensors file, or is damaged: ")
+    assert words in line
+
+
+@pytest.mark.parametrize(("metadata", "library"), [({"format": "tf"}, "tf"), ({"by": "me"}, "an unnamed library")])
+def test_weights_that_another_library_wrote_are_refused(folder: Path, metadata: dict[str, str], library: str) -> None:
+    (folder / "model.safetensors").write_bytes(safe_weights(**metadata))
+    assert f"model.safetensors was written by {library}, not by PyTorch" in refused(folder)
+    (folder / "model.safetensors").write_bytes(with_header({"a": entry(0, 4)}, b"1234"))
+    assert found(folder).files
+
+
+SHARDS = [f"model-0000{number}-of-00002.safetensors" for number in (1, 2)]
 
 
 def shard(folder: Path, index: str) -> None:
-    (folder / "model.safetensors").rename(folder / "model-00001-of-00002.safetensors")
+    (folder / "model.safetensors").rename(folder / SHARDS[0])
     (folder / "model.safetensors.index.json").write_text(index)
 
 
 def test_a_shard_that_the_index_names_and_is_missing_is_named(folder: Path) -> None:
-    names = [f"model-0000{number}-of-00002.safetensors" for number in (1, 2)]
-    shard(folder, json.dumps({"weight_map": {"a": names[0], "b": names[1]}}))
+    shard(folder, json.dumps({"weight_map": {"a": SHARDS[0], "b": SHARDS[1]}}))
     line = refused(folder)
-    assert line.startswith(f"error[EXP]: shard {names[1]} is named in model.safetensors.index.json and missing: ")
-    (folder / names[1]).write_bytes(b"b")
-    assert set(names) < set(found(folder).files)
+    assert line.startswith(f"error[EXP]: shard {SHARDS[1]} is named in model.safetensors.index.json and missing: ")
+    (folder / SHARDS[1]).write_bytes(safe_weights("b"))
+    (folder / "model-00003-of-00003.safetensors").write_bytes(b"of another time, and not read")
+    assert set(found(folder).files) == {*SHARDS, "model.safetensors.index.json", "config.json", "tokenizer.json"}
 
 
-@pytest.mark.parametrize("index", ["", "{", "[]", "{}", '{"weight_map": 3}', '{"weight_map": {"a": ["b"]}}'])
+def test_tensors_that_are_not_in_the_shard_where_the_index_has_them_are_named(folder: Path) -> None:
+    shard(folder, json.dumps({"weight_map": {"a": SHARDS[0], "b": SHARDS[0], "c": SHARDS[0]}}))
+    assert f"tensor b and 1 more not in {SHARDS[0]}, where model.safetensors.index.json has it" in refused(folder)
+
+
+def test_a_shard_that_is_truncated_is_named(folder: Path) -> None:
+    shard(folder, json.dumps({"weight_map": {"a": SHARDS[0]}}))
+    (folder / SHARDS[0]).write_bytes(WEIGHTS[:-1])
+    assert f"{SHARDS[0]} is truncated" in refused(folder)
+
+
+@pytest.mark.parametrize("name", ["../model.safetensors", "/model.safetensors", "model.bin", "", "tokenizer.json"])
+def test_an_index_that_names_a_file_elsewhere_or_of_another_kind_is_refused(folder: Path, name: str) -> None:
+    shard(folder, json.dumps({"weight_map": {"a": name}}))
+    assert f"names '{name}', which is no .safetensors file beside it: {folder}/model.safetensors.index" in refused(
+        folder
+    )
+
+
+@pytest.mark.parametrize(
+    "index", ["", "{", "[]", "{}", '{"weight_map": 3}', '{"weight_map": {}}', '{"weight_map": {"a": ["b"]}}']
+)
 def test_an_index_of_shards_that_is_damaged_is_refused(folder: Path, index: str) -> None:
     shard(folder, index)
     assert refused(folder).startswith("error[EXP]: model.safetensors.index.json is not an index of shards: ")
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "model-00001-of-00001.safetensors", "tokenizer.json"])
-def test_a_broken_link_is_named(folder: Path, name: str) -> None:
-    (folder / name).unlink(missing_ok=True)
-    (folder / name).symlink_to(folder / "blobs" / "pruned")
-    assert refused(folder) == f"error[EXP]: broken link: {folder}/{name}: fetch the model again"
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", SHARDS[0]])
+def test_a_broken_link_is_named_with_where_it_leads(folder: Path, name: str) -> None:
+    if name == SHARDS[0]:
+        shard(folder, json.dumps({"weight_map": {"a": name}}))
+    (folder / name).unlink()
+    (folder / name).symlink_to("blobs/pruned")
+    assert refused(folder) == f"error[EXP]: a broken link to blobs/pruned: {folder}/{name}: fetch the model again"
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json"])
+def test_a_pipe_or_a_folder_in_place_of_a_file_is_refused_and_not_waited_for(folder: Path, name: str) -> None:
+    (folder / name).unlink()
+    os.mkfifo(folder / name)
+    assert refused(folder) == f"error[EXP]: not a file: {folder}/{name}: fetch the model again"
+    (folder / name).unlink()
+    (folder / name).mkdir()
+    assert refused(folder) == f"error[EXP]: not a file: {folder}/{name}: fetch the model again"
+
+
+@pytest.mark.parametrize("name", ["a@b", "a b", "größe", "a\nb", "$(x)", "'"])
+def test_a_folder_may_have_any_name(folder: Path, name: str) -> None:
+    assert found(folder.rename(folder.parent / name)).files
+
+
+def test_no_library_of_tensors_is_loaded_to_look_at_a_source(folder: Path) -> None:
+    program = (
+        "import sys\nfrom modelbuild.digest import sha256_file\nfrom modelbuild.sources import locate\n"
+        "from modelbuild.spec import PathSource\n"
+        f"locate(PathSource(kind='path', path={str(folder)!r}), sha256_file)\n"
+        "print(sorted({'torch', 'transformers', 'huggingface_hub'} & set(sys.modules)))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 def test_a_pinned_digest_is_checked(folder: Path) -> None:
@@ -219,9 +430,9 @@ def test_the_files_of_an_installed_package_are_found_inside_it(folder: Path, mon
     assert located.origin == {"kind": "package", "package": "carrier", "folder": "data"}
 
 
-def locate_on_the_hub(cache: dict[str, str]) -> str:
+def locate_on_the_hub(environment: dict[str, str], *, allow_pickle: bool = False) -> str:
     """What locating a hub repository ends with, in a process of its own: its cache is settled at import."""
-    source = HubSource(kind="hub", repository="org/bert", revision=REVISION)
+    source = HubSource(kind="hub", repository="org/bert", revision=REVISION, allow_pickle=allow_pickle)
     program = (
         "from modelbuild.errors import ExportError\nfrom modelbuild.sources import locate\n"
         "from modelbuild.digest import sha256_file\nfrom modelbuild.spec import HubSource\n"
@@ -229,8 +440,8 @@ def locate_on_the_hub(cache: dict[str, str]) -> str:
         "except ExportError as error:\n    print(*error.lines())\n"
     )
     settled = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "HUGGINGFACE_", "XDG_"))}
-    environment = settled | {"HF_HUB_OFFLINE": "1"} | cache
-    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    own = settled | {"HF_HUB_OFFLINE": "1"} | environment
+    done = subprocess.run([sys.executable, "-c", program], env=own, capture_output=True, text=True, check=True)
     return done.stdout.strip()
 
 
@@ -249,3 +460,57 @@ def test_a_hub_model_that_is_not_in_the_cache_is_one_line(tmp_path: Path) -> Non
         f"error[EXP]: 'org/bert' at {REVISION[:12]} is not in the local cache, and the hub cannot be reached: "
         "model.source: connect once, or choose model=path model.source.path=DIR"
     )
+
+
+@pytest.mark.slow
+def test_a_hub_model_with_pickled_weights_alone_is_taken_only_where_they_are_allowed(
+    folder: Path, tmp_path: Path
+) -> None:
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    shutil.copytree(folder, tmp_path / "hub" / "models--org--bert" / "snapshots" / REVISION)
+    cache = {"HF_HUB_CACHE": str(tmp_path / "hub")}
+    assert "only pickled weights" in locate_on_the_hub(cache)
+    assert "pytorch_model.bin" in locate_on_the_hub(cache, allow_pickle=True)
+
+
+def answering(status: int, code: str) -> HTTPServer:
+    """A hub that answers every question with that status, for a while."""
+
+    class Refusing(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.send_header("X-Error-Code", code)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def do_HEAD(self) -> None:
+            self.do_GET()
+
+        def log_message(self, *words: Any) -> None:
+            """Say nothing."""
+
+    return HTTPServer(("127.0.0.1", 0), Refusing)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("status", "code", "words"),
+    [
+        (401, "GatedRepo", "the hub gives no access to 'org/bert' (HTTP 401): model.source.repository: check its name"),
+        (
+            404,
+            "RepoNotFound",
+            "the hub gives no access to 'org/bert' (HTTP 404): model.source.repository: check its name",
+        ),
+        (404, "RevisionNotFound", "'org/bert' cannot be fetched: 404"),
+        (418, "", "is not in the local cache, and the hub cannot be reached"),
+    ],
+)
+def test_a_hub_that_refuses_is_one_line(tmp_path: Path, status: int, code: str, words: str) -> None:
+    with answering(status, code) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        endpoint = f"http://127.0.0.1:{server.server_port}"
+        line = locate_on_the_hub({"HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "0", "HF_ENDPOINT": endpoint})
+        server.shutdown()
+    assert words in line
+    assert len(line.splitlines()) == 1

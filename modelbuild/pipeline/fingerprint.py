@@ -34,6 +34,7 @@ _DISTRIBUTIONS: dict[str, tuple[str, ...]] = {
     "platformdirs": ("platformdirs",),
     "psutil": ("psutil",),
     "pydantic": ("pydantic",),
+    "safetensors": ("safetensors",),
     "torch": ("torch",),
     "transformers": ("transformers", "tokenizers", "safetensors"),
 }

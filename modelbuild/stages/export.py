@@ -13,7 +13,7 @@ from modelbuild.errors import ExportError
 from modelbuild.exporters import EXPORTERS, Exporter
 from modelbuild.graph import MODEL_FILE, GraphFacts, module_tree, read_graph
 from modelbuild.graph_source import OwnGraph
-from modelbuild.reference import input_names, load_reference
+from modelbuild.reference import input_names, load_original
 from modelbuild.report import Report
 from modelbuild.samples import limits_of, random_batch
 from modelbuild.signature import signature_to_dict
@@ -25,6 +25,8 @@ REPORT: str | None = "report.json"
 
 # Sizes to trace with: distinct primes, so that an axis that was taken for a constant shows.
 _TRACE_BATCH, _TRACE_SEQUENCE = 3, 7
+# How many tensors of the checkpoint that the model has no place for are named in the report.
+_KEYS_SHOWN = 20
 
 
 def run(spec: ExportSpec, inputs: Mapping[str, Path], out: Path) -> Report:
@@ -32,7 +34,8 @@ def run(spec: ExportSpec, inputs: Mapping[str, Path], out: Path) -> Report:
     that.
     """
     task = TASKS[spec.task]
-    model = load_reference(spec.model, task, inputs.get("source"))
+    original = load_original(spec.model, task, inputs.get("source"))
+    model = original.module
     names, limits = input_names(model, task), limits_of(model.config)
     rng = np.random.default_rng(0)
     traced = random_batch(
@@ -63,6 +66,8 @@ def run(spec: ExportSpec, inputs: Mapping[str, Path], out: Path) -> Report:
                 "hidden_size": getattr(model.config, "hidden_size", None),
                 "num_attention_heads": getattr(model.config, "num_attention_heads", None),
             },
+            "unexpected_keys": list(original.unexpected_keys[:_KEYS_SHOWN]),
+            "unexpected_keys_count": len(original.unexpected_keys),
             "limits": {
                 "vocab_size": limits.vocab_size,
                 "type_vocab_size": limits.type_vocab_size,

@@ -14,7 +14,7 @@ from modelbuild.graph import MODEL_FILE
 from modelbuild.reference import input_names, load_reference
 from modelbuild.report import write_report
 from modelbuild.samples import Batch, limits_of, random_batch
-from modelbuild.spec import Exporter, InitSource, Opset, Optimization, Precision
+from modelbuild.spec import InitSource, Opset, Optimization, Precision, PytorchExporter
 from modelbuild.stage_spec import ExportSpec, OptimizeSpec, StageModel
 from modelbuild.stages import export, optimize
 from modelbuild.tasks import TASKS
@@ -45,7 +45,7 @@ def graphs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, OpenGraph]:
     exported, fused = folder / "exported", folder / "fused"
     exported.mkdir()
     fused.mkdir()
-    spec = ExportSpec(model=MODEL, task=TASK.name, opset=Opset(version=20), exporter=Exporter(kind="dynamo"))
+    spec = ExportSpec(model=MODEL, task=TASK.name, opset=Opset(version=20), exporter=PytorchExporter(kind="dynamo"))
     write_report(export.run(spec, {}, exported), exported / "report.json")
     how = OptimizeSpec(optimization=Optimization(kind="transformer"), precision=Precision(kind="fp32"))
     optimize.run(how, {"export": exported}, fused)

@@ -8,6 +8,7 @@ from pathlib import Path
 import onnx
 import pytest
 import yaml
+from checkpoints import safe_weights
 from dvc.stage.cache import _get_cache_hash
 from onnx import TensorProto, helper
 
@@ -111,7 +112,7 @@ def test_the_same_files_elsewhere_have_the_same_parameters(tmp_path: Path) -> No
         folder.mkdir(parents=True)
         config = {"model_type": "bert", "architectures": ["BertModel"]}
         (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
-        (folder / "model.safetensors").write_bytes(b"weights, as far as their digest goes")
+        (folder / "model.safetensors").write_bytes(safe_weights())
         build = compose(["model=path", f"model.source.path={folder}", "sidecar=off"], tmp_path).spec
         found.append(stage_params(resolve_here(build, Workspace(tmp_path))))
     assert found[0] == found[1]

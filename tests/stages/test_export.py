@@ -7,16 +7,29 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+import torch
+import transformers
+from safetensors.torch import load_file, save_file
 
+from modelbuild.digest import sha256_file
 from modelbuild.errors import ExportError
 from modelbuild.graph import MODEL_FILE, module_tree, read_graph
 from modelbuild.report import read_report
 from modelbuild.spec import InitSource, Opset, PytorchExporter
-from modelbuild.stage_spec import ExportSpec, StageModel
+from modelbuild.stage_spec import ExportSpec, FolderFiles, StageModel
 from modelbuild.stages import export
 from modelbuild.tasks import TASKS, TaskName
 
 pytestmark = pytest.mark.slow
+
+CONFIG = {
+    "vocab_size": 30,
+    "hidden_size": 8,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 8,
+    "max_position_embeddings": 16,
+}
 
 
 @pytest.mark.parametrize(
@@ -66,7 +79,27 @@ def test_the_report_names_limits_and_architecture(exported: Path) -> None:
     facts = read_report(exported / "report.json").facts
     assert facts["limits"] == {"vocab_size": 64, "type_vocab_size": 2, "sequence": 16}
     assert facts["architecture"] == {"model_type": "bert", "hidden_size": 32, "num_attention_heads": 2}
+    assert (facts["unexpected_keys"], facts["unexpected_keys_count"]) == ([], 0)
     assert json.dumps(facts)
+
+
+def test_the_report_names_at_most_twenty_tensors_that_the_model_has_no_place_for(tmp_path: Path) -> None:
+    folder, out = tmp_path / "model", tmp_path / "out"
+    out.mkdir()
+    transformers.BertModel(transformers.BertConfig(**CONFIG)).save_pretrained(folder)
+    stored = load_file(folder / "model.safetensors")
+    more = {f"encoder.layer.1.tensor{number:02}": torch.zeros(1) for number in range(23)}
+    save_file(stored | more, folder / "model.safetensors", {"format": "pt"})
+    files = {path.name: sha256_file(path) for path in folder.iterdir()}
+    spec = ExportSpec(
+        model=StageModel(source=FolderFiles(kind="folder", files=files)),
+        task="feature-extraction",
+        opset=Opset(version=20),
+        exporter=PytorchExporter(kind="dynamo"),
+    )
+    facts = export.run(spec, {"source": folder}, out).facts
+    assert facts["unexpected_keys"] == sorted(more)[:20]
+    assert facts["unexpected_keys_count"] == 23
 
 
 def test_a_model_without_the_task_is_refused(tmp_path: Path) -> None:

@@ -261,6 +261,7 @@ class BuildSpec(Strict):
 
     def _impossible(self) -> list[tuple[bool, str]]:
         gpu = bool(set(self.providers.order) - {"cpu"})
+        no_cpu = self.session.config_entries.get("session.disable_cpu_ep_fallback") == "1"
         return [
             (
                 self.exporter.kind == "optimum" and self.opset.version > OPTIMUM_MAX_OPSET,
@@ -273,6 +274,11 @@ class BuildSpec(Strict):
             (
                 gpu and self.providers.order[-1] != "cpu" and "cpu" in self.providers.order,
                 "providers.order has cpu before another provider: cpu takes every node, so it must come last",
+            ),
+            (
+                no_cpu and ("cpu" in self.providers.order or self.providers.allow_fallback),
+                "session.disable_cpu_ep_fallback=1 with cpu in providers.order, or with providers.allow_fallback: ONNX "
+                "Runtime opens no session; leave the entry out",
             ),
             (
                 self.validation.kind == "off" and self.validation != Validation(kind="off"),

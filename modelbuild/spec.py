@@ -277,8 +277,7 @@ class BuildSpec(Strict):
             ),
             (
                 no_cpu and ("cpu" in self.providers.order or self.providers.allow_fallback),
-                "session.disable_cpu_ep_fallback=1 with cpu in providers.order, or with providers.allow_fallback: ONNX "
-                "Runtime opens no session; leave the entry out",
+                "session.disable_cpu_ep_fallback=1 with cpu in providers.order or allow_fallback=true: choose one",
             ),
             (
                 self.validation.kind == "off" and self.validation != Validation(kind="off"),

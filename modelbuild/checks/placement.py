@@ -74,13 +74,12 @@ def _providers(placement: Placement) -> Check:
 def _nodes(placement: Placement) -> Check:
     where = "; ".join(f"{provider}: {count} nodes" for provider, count in placement.nodes.items())
     computing = [item for item in placement.displaced if item.compute]
-    kept = [item for item in placement.displaced if not item.compute]
-    books = f", bookkeeping of shapes elsewhere: {_list(kept)}" if kept else ""
+    books = sum(item.nodes - item.compute for item in placement.displaced)
     return _verdict(
         placement,
         not computing,
         name="placement",
-        compared=f"{where}{books}",
+        compared=where + (f", {books} of them not as asked, for shapes only" if books else ""),
         worst=float(placement.compute_off),
         limit=0.0,
         where=_list(computing),

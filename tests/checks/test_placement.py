@@ -188,4 +188,4 @@ def test_a_model_that_does_not_run_fails(subject: Subject) -> None:
     (check,) = examine(subject)
     assert (check.name, check.passed) == ("placement", False)
     assert "these inputs do not run: " in check.where
-    assert check.compared == "where nodes run, on no padding 2x16, left padding 2x16"
+    assert check.compared == "where nodes run, on no padding, left padding"

@@ -85,7 +85,7 @@ def test_nodes_that_a_provider_does_not_take_are_displaced_to_the_cpu(model_file
     assert placement.nodes == {CPU: 4}
     assert counts(placement) == {"Gather": (1, 1), "Mul": (1, 1), "Unsqueeze": (1, 1), "Cast": (1, 0)}
     assert placement.compute_off == 3
-    assert 0.05 < placement.time_off <= 1
+    assert 0 < placement.time_off <= 1
 
 
 def test_a_fallback_that_was_asked_for_displaces_nothing(model_file: Path) -> None:

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import os
+import re
+import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
-from modelbuild.errors import HostError, PackageError
-from modelbuild.providers import PROVIDERS, ort_name
+from modelbuild.errors import HostError, ModelbuildError, PackageError
+from modelbuild.providers import needs, ort_name
 from modelbuild.spec import Providers
 
 _WHEELS = ("onnxruntime", "onnxruntime-gpu")
@@ -56,12 +62,37 @@ def _probe(providers: Providers) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "probe.onnx"
         save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
-        try:
-            open_session(path, providers=providers.choices(), settings=SessionSettings())
-        except PackageError as error:
-            needs = PROVIDERS[providers.order[0]].needs
-            raise HostError(
-                f"{ort_name(providers.order[0])} does not load: {error.problems[0].what}",
-                where="this machine",
-                hint=f"it needs {needs}",
-            ) from error
+        with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log:
+            try:
+                with _stderr_into(log):
+                    open_session(path, providers=providers.choices(), settings=SessionSettings())
+            except (HostError, PackageError) as error:
+                raise _does_not_load(providers, error, _content(log)) from error
+            sys.stderr.write(_content(log))
+
+
+@contextmanager
+def _stderr_into(log: IO[str]) -> Iterator[None]:
+    """What ONNX Runtime's own code writes to the standard error goes into `log`: many lines, one of them a reason."""
+    sys.stderr.flush()
+    saved = os.dup(2)
+    os.dup2(log.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+
+
+def _content(log: IO[str]) -> str:
+    log.seek(0)
+    return log.read()
+
+
+def _does_not_load(providers: Providers, error: ModelbuildError, log: str) -> HostError:
+    reason = re.search(r"with error: (.+)", log)
+    return HostError(
+        error.problems[0].what,
+        where=f"this machine ({reason.group(1).strip()})" if reason else "this machine",
+        hint=f"{ort_name(providers.order[0])} needs {needs(providers.order[0])}; or choose providers=cpu",
+    )

@@ -305,6 +305,7 @@ class BuildSpec(Strict):
     def _impossible(self) -> list[tuple[bool, str]]:
         gpu = bool(set(self.providers.order) - {"cpu"})
         kind, opset = self.exporter.kind, self.opset.version
+        no_cpu = self.session.config_entries.get("session.disable_cpu_ep_fallback") == "1"
         return [
             (
                 kind == "optimum" and opset != "auto" and opset > OPTIMUM_MAX_OPSET,
@@ -321,6 +322,10 @@ class BuildSpec(Strict):
             (
                 gpu and self.providers.order[-1] != "cpu" and "cpu" in self.providers.order,
                 "providers.order has cpu before another provider: cpu takes every node, so it must come last",
+            ),
+            (
+                no_cpu and ("cpu" in self.providers.order or self.providers.allow_fallback),
+                "session.disable_cpu_ep_fallback=1 with cpu in providers.order or allow_fallback=true: choose one",
             ),
             (
                 self.validation.kind == "off" and self.validation != Validation(kind="off"),

@@ -5,10 +5,16 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+# What people call things that have another name here. Letter by letter, `gpu` is nearest to `cpu`.
+_ALSO_CALLED = {"gpu": "cuda", "nvidia": "cuda", "trt": "tensorrt"}
+
 
 def closest(word: str, known: Iterable[str]) -> str | None:
-    """The one of `known` that is most like `word`, or None."""
-    return next(iter(difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)), None)
+    """The one of `known` that is most like `word`, or means the same, or None."""
+    choices = list(known)
+    plain = word.lower().removesuffix("executionprovider")
+    meant = [name for name in (plain, _ALSO_CALLED.get(plain)) if name in choices and name != word]
+    return next(iter(meant or difflib.get_close_matches(word, choices, n=1, cutoff=0.6)), None)
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

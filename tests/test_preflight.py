@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -8,7 +9,7 @@ import onnxruntime as ort
 import pytest
 
 from modelbuild.errors import HostError
-from modelbuild.preflight import require_host
+from modelbuild.preflight import _content, _does_not_load, _stderr_into, require_host
 from modelbuild.spec import ProviderName, Providers
 
 CPU_ONLY = ["CPUExecutionProvider"]
@@ -91,3 +92,20 @@ def test_no_wheel_at_all_is_a_host_error(monkeypatch: pytest.MonkeyPatch) -> Non
         HostError, match=r"ONNX Runtime is not installed: this Python environment: pip install 'modelbuild\[cpu\]'"
     ):
         require_host(Providers(order=("cpu",)))
+
+
+def test_the_library_that_a_provider_misses_is_in_the_error_and_the_rest_of_the_log_is_not(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as log:
+        with _stderr_into(log):
+            os.write(2, b"[E:onnxruntime] Failed to load library cuda.so with error: libx.so.13: no such file\nmore\n")
+        os.write(2, b"after")
+        said = HostError("CUDA was asked for and the CPU opened", where="probe.onnx", hint="install it")
+        error = _does_not_load(Providers(order=("cuda", "cpu")), said, _content(log))
+    assert str(error).startswith(
+        "CUDA was asked for and the CPU opened: this machine (libx.so.13: no such file): CUDAExecutionProvider needs "
+    )
+    assert "cuDNN; or choose providers=cpu" in str(error)
+    assert capfd.readouterr().err == "after"
+    assert ": this machine: " in str(_does_not_load(Providers(order=("cuda",)), said, "nothing of use"))

@@ -5,7 +5,7 @@ from typing import get_args
 import onnxruntime as ort
 import pytest
 
-from modelbuild.providers import CPU, PROVIDERS, ort_name
+from modelbuild.providers import CPU, PROVIDERS, needs, option_keys, ort_name
 from modelbuild.spec import ProviderName, Providers
 
 
@@ -17,6 +17,20 @@ def test_the_table_has_the_providers_of_the_spec_by_their_own_names() -> None:
 def test_every_provider_has_options_of_its_own_in_the_spec() -> None:
     for name in get_args(ProviderName):
         assert isinstance(Providers(order=(name,)).options(name), dict)
+
+
+def test_the_options_of_the_spec_are_options_that_a_provider_has() -> None:
+    for name in get_args(ProviderName):
+        fields = type(getattr(Providers(order=(name,)), name)).model_fields
+        assert set(fields) <= PROVIDERS[name].options
+
+
+def test_options_and_needs_are_found_by_both_names_and_unknown_for_others() -> None:
+    assert option_keys("cuda") == option_keys("CUDAExecutionProvider") == PROVIDERS["cuda"].options
+    assert option_keys("cpu") == frozenset()
+    assert option_keys("OpenVINOExecutionProvider") is None
+    assert needs("TensorrtExecutionProvider") == PROVIDERS["tensorrt"].needs
+    assert needs("OpenVINOExecutionProvider") == "another build of ONNX Runtime"
 
 
 def test_onnxruntime_knows_every_provider() -> None:

@@ -34,3 +34,25 @@ def test_choices_that_are_too_many_or_none_are_not_listed() -> None:
 
 def test_the_known_words_may_be_any_iterable() -> None:
     assert did_you_mean("cdua", (word for word in ("cpu", "cuda"))) == "did you mean 'cuda'?"
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [
+        ("gpu", "cuda"),
+        ("GPU", "cuda"),
+        ("trt", "tensorrt"),
+        ("CudaExecutionProvider", "cuda"),
+        ("CUDAExecutionProvider", "cuda"),
+        ("TensorRTExecutionProvider", "tensorrt"),
+        ("TensorRT", "tensorrt"),
+        ("cpus", "cpu"),
+    ],
+)
+def test_a_provider_that_is_called_otherwise_is_found_by_what_is_meant(word: str, meant: str) -> None:
+    assert closest(word, ("cpu", "cuda", "tensorrt")) == meant
+
+
+def test_what_is_meant_is_not_suggested_where_it_does_not_exist() -> None:
+    assert closest("gpu", ("cpu", "tensorrt")) == "cpu"
+    assert closest("trt", ("cpu",)) is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 import onnxruntime as ort
 
 from modelbuild.errors import HostError, PackageError
-from modelbuild.providers import CPU, PROVIDERS, ort_name
+from modelbuild.providers import CPU, PROVIDERS, needs, option_keys, ort_name
 from modelbuild.suggest import did_you_mean
 
 _LEVELS = {
@@ -68,9 +69,15 @@ def usable_cores() -> int:
     return affinity if quota == "max" else max(1, min(affinity, math.ceil(int(quota) / int(period))))
 
 
-def session_options(settings: SessionSettings) -> ort.SessionOptions:
-    """ONNX Runtime's session options for `settings`, with thread counts of 0 replaced by what this process may use."""
+def session_options(settings: SessionSettings, profile_prefix: Path | None = None) -> ort.SessionOptions:
+    """ONNX Runtime's session options for `settings`, with thread counts of 0 replaced by what this process may use.
+
+    With `profile_prefix` the session writes a profile of its runs into a file whose path begins so.
+    """
     options = ort.SessionOptions()
+    if profile_prefix:
+        options.enable_profiling = True
+        options.profile_file_prefix = os.fspath(profile_prefix)
     parallel = settings.execution_mode == "parallel"
     cores = usable_cores()
     options.intra_op_num_threads = settings.intra_op_num_threads or (max(1, cores // 2) if parallel else cores)
@@ -92,21 +99,31 @@ def require_available(names: Sequence[str]) -> None:
     available = ort.get_available_providers()
     for name in names:
         if ort_name(name) not in available:
-            needs = PROVIDERS[name].needs if name in PROVIDERS else "another build of ONNX Runtime"
             raise HostError(
                 f"{ort_name(name)} is not available",
                 where=f"onnxruntime {ort.__version__} here has {', '.join(available)}",
-                hint=f"it needs {needs}; or choose providers=cpu",
+                hint=f"it needs {needs(name)}; or choose providers=cpu",
             )
 
 
-def _require_known(names: Sequence[str]) -> None:
+def _require_known(choices: Sequence[ProviderChoice]) -> None:
     known = {*PROVIDERS, *ort.get_all_providers(), *ort.get_available_providers()}
-    if not names:
+    if not choices:
         raise HostError("no provider is given", hint="choose providers=cpu")
-    for name in names:
+    for name, options in choices:
         if name not in known:
             raise HostError(f"there is no provider '{name}'", hint=did_you_mean(name, known))
+        _require_options(name, options)
+
+
+def _require_options(name: str, options: Mapping[str, Any]) -> None:
+    keys = option_keys(name)
+    for key, value in options.items():
+        if keys is not None and key not in keys:
+            hint = did_you_mean(key, keys) if keys else "it has none; threads and arena belong to the session"
+            raise HostError(f"{ort_name(name)} has no option '{key}'", hint=hint)
+        if key == "device_id" and not str(value).isdecimal():
+            raise HostError(f"there is no device {value!r}", where=ort_name(name), hint="device_id is 0, 1, 2, …")
 
 
 def open_session(
@@ -115,36 +132,54 @@ def open_session(
     providers: Sequence[ProviderChoice],
     settings: SessionSettings,
     allow_fallback: bool = False,
+    profile_prefix: Path | None = None,
 ) -> ort.InferenceSession:
     """A session on `model` with all of `providers`, or an error: none of them is left out in silence.
 
-    Nodes that none of them takes run on the CPU, as always in ONNX Runtime. Raises HostError when a provider does not
-    exist, or is not available or ONNX Runtime opened the session without it (unless `allow_fallback`), and PackageError
-    when the file cannot be loaded.
+    Nodes that none of them takes run on the CPU, as always in ONNX Runtime; `node_placement` says which. With `profile`
+    the session writes a profile into a file whose path begins so. Raises HostError when a provider or an option of it
+    does not exist, or a provider is not available or ONNX Runtime opens no session with it (unless `allow_fallback`),
+    and PackageError when the file cannot be loaded.
     """
-    names = [name for name, _ in providers]
-    _require_known(names)
+    _require_known(providers)
     if not allow_fallback:
-        require_available(names)
+        require_available([name for name, _ in providers])
     asked = [(ort_name(name), _as_strings(options)) for name, options in providers]
     usable = [choice for choice in asked if choice[0] in ort.get_available_providers()] or [(CPU, {})]
     try:
         session = ort.InferenceSession(
-            os.fspath(model), session_options(settings), providers=usable, enable_fallback=int(allow_fallback)
+            os.fspath(model),
+            session_options(settings, profile_prefix),
+            providers=usable,
+            enable_fallback=int(allow_fallback),
         )
     except Exception as error:
-        raise PackageError(
-            f"ONNX Runtime cannot open the model: {error}", where=model.name, hint="see the message of ONNX Runtime"
-        ) from error
+        raise _cannot_open(model, [name for name, _ in usable], error) from error
     active = session.get_providers()
     absent = [name for name, _ in asked if name not in active] or ([asked[0][0]] if active[0] != asked[0][0] else [])
     if absent and not allow_fallback:
         raise HostError(
             f"{', '.join(absent)} was asked for and ONNX Runtime opened {', '.join(active)} instead",
             where=model.name,
-            hint="install what the provider needs, or set providers.allow_fallback=true",
+            hint=f"it needs {needs(absent[0])}; or set providers.allow_fallback=true",
         )
     return session
+
+
+def _cannot_open(model: Path, asked: Sequence[str], error: Exception) -> HostError | PackageError:
+    """Whose fault it is: a file that opens on the CPU with the default settings is good."""
+    said = re.sub(r"^/onnxruntime_src/\S+ .+?\) ", "", str(error))  # where in its source a library is not found
+    try:
+        ort.InferenceSession(os.fspath(model), session_options(SessionSettings()), providers=[CPU])
+    except Exception:  # noqa: BLE001 - it does not matter why: the first error is the one to show
+        return PackageError(
+            f"ONNX Runtime cannot open the model: {said}", where=model.name, hint="see the message of ONNX Runtime"
+        )
+    return HostError(
+        f"ONNX Runtime opens no session on {', '.join(asked)} with these settings: {said}",
+        where=model.name,
+        hint=f"{asked[0]} needs {needs(asked[0])}; on the CPU with default settings the model opens",
+    )
 
 
 def _as_strings(options: Mapping[str, Any]) -> dict[str, str]:

@@ -84,8 +84,8 @@ def _match(exported: Path, optimized: Path, signature: Signature, limits: Limits
     """Compare the two graphs, both run as they are in the file, on batches padded right and left."""
     settings = SessionSettings(graph_optimization_level="none")
     names = signature.input_names()
-    sizes = {"batches": _sizes(signature, 0) or (1, 3), "sequences": _sizes(signature, 1) or (2, 9)}
-    batches = random_batches(names, limits, **sizes, masks=("right", "left"), seed=1)
+    sizes, lengths = _sizes(signature, 0) or (1, 3), _sizes(signature, 1) or (2, 9)
+    batches = random_batches(names, limits, batches=sizes, sequences=lengths, masks=("right", "left"), seed=1)
     try:
         sessions = [open_session(path, providers=[("cpu", {})], settings=settings) for path in (exported, optimized)]
         cases = [(_difference(sessions, signature, batch), batch.label) for batch in batches]

@@ -123,3 +123,12 @@ def test_a_choice_that_only_the_workspace_has_is_known_and_suggested(workspace: 
     assert lines("model=mnie", workspace=workspace) == [
         "error[CFG]: there is no model=mnie: overrides: did you mean 'mine'?"
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"), [("gpu", "cuda"), ("trt", "tensorrt"), ("CudaExecutionProvider", "cuda"), ("cdua", "cuda")]
+)
+def test_a_provider_that_is_called_otherwise_gets_its_name(name: str, meant: str, workspace: Path) -> None:
+    assert lines(f"providers={name}", workspace=workspace) == [
+        f"error[CFG]: there is no providers={name}: overrides: did you mean '{meant}'?"
+    ]

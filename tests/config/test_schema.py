@@ -182,6 +182,17 @@ def test_what_is_required_and_not_given_says_how_to_set_it(missing: str) -> None
             "session.execution_mode=parallel with providers=cuda",
         ),
         ({"providers.order": ["cpu", "cuda"]}, "providers.order has cpu before another provider"),
+        (
+            {"session.config_entries": {"session.disable_cpu_ep_fallback": "1"}},
+            "session.disable_cpu_ep_fallback=1 with cpu in providers.order",
+        ),
+        (
+            {
+                "providers": {"order": ["cuda"], "allow_fallback": True},
+                "session.config_entries": {"session.disable_cpu_ep_fallback": "1"},
+            },
+            "session.disable_cpu_ep_fallback=1 with cpu in providers.order or allow_fallback=true",
+        ),
         ({"validation": {"kind": "off", "seed": 3}}, "validation=off with other validation keys"),
         ({"session.inter_op_num_threads": 2}, "inter_op_num_threads has an effect only with execution_mode=parallel"),
     ],
@@ -231,3 +242,35 @@ def test_a_relative_path_is_taken_from_the_base_and_an_absolute_one_stays() -> N
         assert isinstance(spec.model.source, PathSource)
         assert isinstance(spec.exporter, FileExporter)
         assert spec.model.source.path == spec.exporter.path == absolute
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [("gpu", "cuda"), ("trt", "tensorrt"), ("CudaExecutionProvider", "cuda"), ("tensorrtt", "tensorrt")],
+)
+def test_a_provider_that_is_called_otherwise_gets_its_name(name: str, meant: str) -> None:
+    assert refused({"providers.order": [name]}) == [
+        f"'{name}' is not possible: providers.order.0: did you mean '{meant}'?"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"providers.cuda": {"device_id": -1}}, "providers.cuda.device_id"),
+        ({"providers.cuda": {"device_id": "gpu0"}}, "providers.cuda.device_id"),
+        ({"providers.cuda": {"arena_extend_strategy": "kNextPowerOf2"}}, "did you mean 'kNextPowerOfTwo'"),
+        ({"providers.tensorrt": {"trt_builder_optimization_level": 6}}, "trt_builder_optimization_level"),
+        ({"providers.tensorrt": {"fp16_enable": True}}, "did you mean 'trt_fp16_enable'"),
+        ({"providers.cpu": {"use_arena": True}}, "unknown key: providers.cpu.use_arena"),
+    ],
+)
+def test_a_device_or_an_option_that_does_not_exist_is_refused(changes: dict[str, Any], line: str) -> None:
+    (problem,) = refused(changes)
+    assert line in problem
+
+
+def test_a_cpu_that_is_forbidden_is_possible_where_it_was_not_asked_for() -> None:
+    entries = {"session.disable_cpu_ep_fallback": "1"}
+    spec = decode(changed({"providers.order": ["cuda"], "session.config_entries": entries}), Path("/base"))
+    assert spec.session.config_entries == entries

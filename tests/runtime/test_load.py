@@ -218,3 +218,18 @@ def test_session_settings_replace_those_of_the_manifest(package: Path) -> None:
     load(package, session={"graph_optimization_level": "none"})
     with pytest.raises(PackageError, match="unknown session settings threads"):
         load(package, session={"graph_optimization_level": "none", "threads": 2})
+
+
+@pytest.mark.parametrize(
+    ("providers", "message"),
+    [
+        ([("cpu", {"foo": 1})], "CPUExecutionProvider has no option 'foo'"),
+        (["CPUExecutionProvider", ("cuda", {"device": 0})], "CUDAExecutionProvider has no option 'device'"),
+        ([("cuda", {"device_id": -1})], "there is no device -1"),
+        ("CudaExecutionProvider", "there is no provider 'CudaExecutionProvider': did you mean 'cuda'"),
+        ("gpu", "there is no provider 'gpu': did you mean 'cuda'"),
+    ],
+)
+def test_providers_and_options_that_do_not_exist_are_refused(providers: Any, message: str, package: Path) -> None:
+    with pytest.raises(HostError, match=message):
+        load(package, providers=providers)

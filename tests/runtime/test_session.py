@@ -116,7 +116,7 @@ def test_a_fallback_that_was_not_asked_for_is_a_host_error(model_file: Path, mon
     monkeypatch.setattr(ort, "get_available_providers", [CUDA, CPU].copy)
     choices = [("cuda", {"use_tf32": False}), ("cpu", {})]
     with pytest.raises(
-        HostError, match=rf"{CUDA} was asked for and ONNX Runtime opened {CPU} instead: model\.onnx: install"
+        HostError, match=rf"{CUDA} was asked for and ONNX Runtime opened {CPU} instead: model\.onnx: it needs .*cuDNN"
     ):
         open_session(model_file, providers=choices, settings=ONE_THREAD)
     opened = open_session(model_file, providers=choices, settings=ONE_THREAD, allow_fallback=True)
@@ -142,6 +142,54 @@ def test_a_provider_that_does_not_exist_is_never_replaced(
     choices: list[ProviderChoice] = [(name, {}) for name in names]
     with pytest.raises(HostError, match=message):
         open_session(model_file, providers=choices, settings=ONE_THREAD, allow_fallback=allow_fallback)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("CudaExecutionProvider", "did you mean 'cuda'"),
+        ("gpu", "did you mean 'cuda'"),
+        ("trt", "did you mean 'tensorrt'"),
+        ("CPUExecutionProvidr", "did you mean 'CPUExecutionProvider'"),
+    ],
+)
+def test_a_provider_that_is_called_otherwise_gets_its_name(name: str, message: str, model_file: Path) -> None:
+    with pytest.raises(HostError, match=f"there is no provider '{name}': {message}"):
+        open_session(model_file, providers=[(name, {})], settings=ONE_THREAD)
+
+
+@pytest.mark.parametrize("allow_fallback", [True, False])
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("cpu", {"foo": 1}, f"{CPU} has no option 'foo': it has none; threads and arena belong to the session"),
+        (CPU, {"use_arena": True}, f"{CPU} has no option 'use_arena'"),
+        ("cuda", {"use_tf23": 0}, f"{CUDA} has no option 'use_tf23': did you mean 'use_tf32'"),
+        ("cuda", {"trt_fp16_enable": True}, f"{CUDA} has no option 'trt_fp16_enable'"),
+        ("tensorrt", {"fp16_enable": True}, f"{TENSORRT} has no option 'fp16_enable': did you mean 'trt_fp16_enable'"),
+        ("cuda", {"device_id": -1}, f"there is no device -1: {CUDA}: device_id is 0, 1, 2"),
+        ("tensorrt", {"device_id": "gpu0"}, f"there is no device 'gpu0': {TENSORRT}"),
+    ],
+)
+def test_an_option_that_a_provider_has_not_is_refused_before_the_provider_is_looked_for(
+    name: str, options: dict[str, Any], message: str, allow_fallback: bool, model_file: Path
+) -> None:
+    with pytest.raises(HostError, match=message):
+        open_session(model_file, providers=[(name, options)], settings=ONE_THREAD, allow_fallback=allow_fallback)
+
+
+def test_a_session_that_cannot_open_as_asked_is_no_damaged_file(model_file: Path) -> None:
+    wrong = SessionSettings(intra_op_num_threads=3, config_entries={"session.intra_op_thread_affinities": "nonsense"})
+    with pytest.raises(
+        HostError, match=rf"no session on {CPU} with these settings: .*: model\.onnx: .* the model opens"
+    ):
+        open_session(model_file, providers=[("cpu", {})], settings=wrong)
+
+
+def test_a_profile_is_written_where_it_is_asked_for(model_file: Path, tmp_path: Path) -> None:
+    prefix = tmp_path / "mine"
+    opened = open_session(model_file, providers=[("cpu", {})], settings=ONE_THREAD, profile_prefix=prefix)
+    assert Path(opened.end_profiling()).name.startswith("mine_")
 
 
 @pytest.mark.parametrize("content", [b"", b"not a model", None])

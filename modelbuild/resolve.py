@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from modelbuild.digest import sha256_file, sha256_json, write_json
-from modelbuild.errors import ConfigError
+from modelbuild.errors import ConfigError, ExportError
+from modelbuild.model_files import VOCABULARY_FILES
 from modelbuild.sources import Digest, Located, locate
 from modelbuild.spec import BuildSpec, PathSource, Strict
 from modelbuild.stage_spec import BenchmarkSpec, ExportSpec, OptimizeSpec, PackageSpec, SidecarSpec, ValidateSpec
@@ -35,9 +36,25 @@ class ResolvedBuild:
 
 
 def resolve(spec: BuildSpec, digest: Digest) -> ResolvedBuild:
-    """Locate the model and settle the task. Raises ExportError for the source, ConfigError when no task can be told."""
+    """Locate the model and settle the task.
+
+    Raises ExportError for the source, which must have a tokenizer unless sidecar=off, and ConfigError when no task can
+    be told.
+    """
     located = locate(spec.model.source, digest)
+    if spec.sidecar.kind == "auto":
+        _require_tokenizer(located)
     return ResolvedBuild(spec=spec, task=_task(spec, located.config), located=located)
+
+
+def _require_tokenizer(located: Located) -> None:
+    """Refuse a folder without a tokenizer here, and not after its export, which may take long."""
+    if located.folder is not None and not VOCABULARY_FILES & located.files.keys():
+        raise ExportError(
+            "no tokenizer files",
+            where=str(located.folder),
+            hint="expected tokenizer.json or vocab.txt; or sidecar=off",
+        )
 
 
 def _task(spec: BuildSpec, config: Mapping[str, Any]) -> TaskName:

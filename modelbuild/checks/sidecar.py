@@ -10,8 +10,9 @@ from typing import Any
 from modelbuild.checks.subject import Subject
 from modelbuild.config_fields import TOKENS, dimensions, token_ids
 from modelbuild.errors import ExportError
+from modelbuild.golden_text import golden_text
 from modelbuild.model_files import CONFIG_FILE
-from modelbuild.reference import is_model_class, open_tokenizer
+from modelbuild.reference import is_model_class, open_tokenizer, tokenizer_size
 from modelbuild.report import Check, read_report
 
 Config = Mapping[str, Any]
@@ -47,10 +48,14 @@ def has_sidecar(subject: Subject) -> bool:
 
 
 def has_tokenizer(subject: Subject) -> bool:
-    """Whether the package will have a tokenizer, and one that opens."""
+    """Whether the package will have a tokenizer, and one that makes inputs that the model can look up."""
     if not read_report(subject.sidecar / "report.json").facts.get("tokenizer"):
         return False
-    return _opened(subject.sidecar) is not None
+    try:
+        golden_text(subject.sidecar, max_length=subject.limits.max_positions)
+        return tokenizer_size(subject.sidecar) <= subject.limits.vocab_size
+    except ExportError:
+        return False  # the checks of the tokenizer say why
 
 
 def check(name: str, compared: str, faults: Iterable[str]) -> Check:

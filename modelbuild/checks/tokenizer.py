@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -110,9 +109,15 @@ def _is_zero_by_default(subject: Subject, name: str) -> bool:
 def _padding(shipped: GoldenText, golden: GoldenText) -> Iterator[str]:
     if shipped.padding_side != golden.padding_side:
         yield f"{_TOKENIZER_CONFIG} padding_side: {shipped.padding_side}, the original's is {golden.padding_side}"
-    if shipped.mask != golden.mask:
-        row, ours, theirs = _first(shipped.mask, golden.mask)
-        yield f"attention mask of a padded batch, row {row}: {ours}, the original's is {theirs}"
+    ours, theirs = _empty_side(shipped), _empty_side(golden)
+    if ours != theirs:
+        yield f"attention mask of a padded batch: 0 on the {ours}, the original's on the {theirs}"
+
+
+def _empty_side(golden: GoldenText) -> str:
+    """The side on which the masks of a padded batch are 0, whatever the number of tokens."""
+    sides = {"left": any(row[:1] == (0,) for row in golden.mask), "right": any(row[-1:] == (0,) for row in golden.mask)}
+    return " and the ".join(side for side, empty in sides.items() if empty) or "neither"
 
 
 def _special(shipped: GoldenText, golden: GoldenText) -> Iterator[str]:
@@ -148,15 +153,10 @@ def _changed(subject: Subject) -> Iterator[str]:
 
 
 def _difference(ours: Encoded, theirs: Encoded) -> str:
-    position = _first(ours.ids, theirs.ids)[0]
+    pairs = itertools.zip_longest(ours.ids, theirs.ids)
+    position = next(index for index, (one, other) in enumerate(pairs) if one != other)
     return f"position {position}: {_at(ours, position)}, the original's is {_at(theirs, position)}"
 
 
 def _at(encoded: Encoded, position: int) -> str:
     return f"{encoded.tokens[position]} ({encoded.ids[position]})" if position < len(encoded.ids) else "nothing"
-
-
-def _first(ours: Iterable[Any], theirs: Iterable[Any]) -> tuple[int, Any, Any]:
-    """The first place at which two differ, and what is there in each; None where one has ended."""
-    pairs = itertools.zip_longest(ours, theirs)
-    return next((index, one, other) for index, (one, other) in enumerate(pairs) if one != other)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from tiny_classifier import SIZES, edit, failed, init_model, labelled, make_subject, save_classifier, save_model
-from tiny_tokenizers import save_bpe, save_wordpiece
+from tiny_tokenizers import WORDS, save_bpe, save_wordpiece
 
 from modelbuild.checks import sidecar
 from modelbuild.checks.sidecar import has_tokenizer
@@ -286,6 +286,23 @@ def test_only_the_first_faults_are_told_and_the_others_counted(subject: Subject)
 
 def _truncate(path: Path) -> None:
     path.write_text(path.read_text()[:900])
+
+
+def _grow(path: Path) -> None:
+    save_wordpiece(path.parent, [*WORDS, "harbour"])
+
+
+def _unsettle(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace('"unk_token": "[UNK]"', '"unk_token": "[NONE]"'), encoding="utf-8")
+
+
+@pytest.mark.parametrize("break_it", [_grow, _unsettle])
+def test_a_tokenizer_that_makes_nothing_for_the_model_is_none_to_use(
+    break_it: Callable[[Path], None], subject: Subject
+) -> None:
+    break_it(subject.sidecar / "tokenizer.json")
+    assert not has_tokenizer(subject)
 
 
 @pytest.mark.parametrize("break_it", [_truncate, Path.unlink])

@@ -22,6 +22,10 @@ TOKENIZER_FILES = (
     "tokenizer.model",
     "chat_template.jinja",
 )
+# With one of these there is a tokenizer; the others go with it.
+VOCABULARY_FILES = frozenset(
+    {"tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model", "tokenizer.model"}
+)
 OTHER_FILES = (
     "generation_config.json",
     "preprocessor_config.json",

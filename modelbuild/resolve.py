@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from modelbuild.digest import sha256_file, sha256_json, write_json
-from modelbuild.errors import ConfigError
+from modelbuild.errors import ConfigError, ExportError
+from modelbuild.model_files import VOCABULARY_FILES
 from modelbuild.sources import Digest, Located, locate
 from modelbuild.spec import BuildSpec, FileExporter, PathSource, Strict
 from modelbuild.stage_spec import (
@@ -54,10 +55,14 @@ class ResolvedBuild:
 
 
 def resolve(spec: BuildSpec, digest: Digest) -> ResolvedBuild:
-    """Locate the model and settle the task. Raises ExportError for the source or for a graph that was exported
-    elsewhere, ConfigError when no task can be told.
+    """Locate the model and settle the task.
+
+    Raises ExportError for the source, which must have a tokenizer unless sidecar=off, or for a graph that was exported
+    elsewhere, and ConfigError when no task can be told.
     """
     located = locate(spec.model.source, digest)
+    if spec.sidecar.kind == "auto":
+        _require_tokenizer(located)
     task = _task(spec, located.config)
     return ResolvedBuild(spec=spec, task=task, located=located, exporter=_exporter(spec, digest))
 
@@ -68,6 +73,16 @@ def _exporter(spec: BuildSpec, digest: Digest) -> StageExporter:
     from modelbuild.graph_source import locate_graph  # imports onnx, which other builds can do without
 
     return locate_graph(spec.exporter, spec.opset, digest)
+
+
+def _require_tokenizer(located: Located) -> None:
+    """Refuse a folder without a tokenizer here, and not after its export, which may take long."""
+    if located.folder is not None and not VOCABULARY_FILES & located.files.keys():
+        raise ExportError(
+            "no tokenizer files",
+            where=str(located.folder),
+            hint="expected tokenizer.json or vocab.txt; or sidecar=off",
+        )
 
 
 def _task(spec: BuildSpec, config: Mapping[str, Any]) -> TaskName:

@@ -33,12 +33,12 @@ LONGER = {"spec": 340}
 # The rooms of the house, from the ground up. A module imports from rows below its own, and from its own room.
 ROWS = (
     ("", "errors", "suggest", "digest", "config.location", "model_files", "locks"),
-    ("signature", "providers", "session_keys", "tasks", "report", "samples"),
+    ("signature", "providers", "session_keys", "tasks", "report", "samples", "config_fields"),
     ("spec", "manifest", "parity", "checkpoint", "model_config", "weight_files"),
     ("agreement",),
     ("stage_spec",),
     ("sources", "reference", "graph", "runtime"),
-    ("graph_source",),
+    ("graph_source", "golden_text"),
     ("exporters", "candidates", "measure", "resolve", "preflight", "render", "checks"),
     ("diagnosis",),
     ("stages",),

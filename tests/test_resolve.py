@@ -11,7 +11,7 @@ from checkpoints import safe_weights
 
 from modelbuild import resolve as module
 from modelbuild.digest import sha256_file
-from modelbuild.errors import ConfigError
+from modelbuild.errors import ConfigError, ExportError
 from modelbuild.resolve import DigestCache, ResolvedBuild, resolve, stage_specs
 from modelbuild.spec import BuildSpec, InitSource
 from modelbuild.stage_spec import ExportSpec, FolderFiles, OptimizeSpec, PackageSpec, SidecarSpec
@@ -91,6 +91,19 @@ def test_an_architecture_of_no_task_is_named_with_the_tasks_there_are() -> None:
         resolved("BertForNextSentencePrediction")
     (line,) = caught.value.lines()
     assert "the task of a BertForNextSentencePrediction cannot be told: task.name: choose task=feature-extract" in line
+
+
+def test_a_folder_without_a_tokenizer_is_refused_before_any_work_and_told_how_to_do_without(folder: Path) -> None:
+    (folder / "tokenizer.json").rename(folder / "special_tokens_map.json")
+    with pytest.raises(ExportError) as caught:
+        from_folder(folder)
+    (line,) = caught.value.lines()
+    assert line == (
+        f"error[EXP]: no tokenizer files: {folder}: expected tokenizer.json or vocab.txt; or sidecar=off"
+    )  # fmt: skip
+    assert from_folder(folder, sidecar={"kind": "off"}).task == "fill-mask"
+    (folder / "vocab.txt").write_text("[PAD]")
+    assert from_folder(folder).task == "fill-mask"
 
 
 def test_the_name_of_a_build_tells_what_it_is_and_is_the_same_for_the_same_configuration() -> None:

@@ -6,13 +6,14 @@ import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
+from modelbuild.config_fields import dimensions, token_ids
 from modelbuild.digest import write_json
 from modelbuild.errors import ExportError
-from modelbuild.model_files import CONFIG_FILE, TOKENIZER_FILES, is_weight
-from modelbuild.reference import architecture_for, reference_config, verify_source
+from modelbuild.golden_text import golden_text, write_golden_text
+from modelbuild.model_files import CONFIG_FILE, VOCABULARY_FILES, is_weight
+from modelbuild.reference import architecture_for, parse_config, reference_config, verify_source
 from modelbuild.report import Report
 from modelbuild.samples import limits_of
 from modelbuild.stage_spec import FolderFiles, SidecarSpec
@@ -21,82 +22,117 @@ from modelbuild.tasks import TASKS, Task
 SPEC = SidecarSpec
 REPORT: str | None = "report.json"
 
-_TOKENIZERS = frozenset(
-    {"tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model", "tokenizer.model"}
-)
-# Longer than this, a tokenizer's model_max_length is transformers' "none was given" (1e30).
-_SENTINEL = 10**9
+_TOKENIZER_CONFIG = "tokenizer_config.json"
+_OF_THE_MACHINE = ("_name_or_path", "transformers_version")
 
 
 def run(spec: SidecarSpec, inputs: Mapping[str, Path], out: Path) -> Report:
-    """Copy the files beside the weights, from the same folder, and set what the task needs in `config.json`.
+    """Copy the files beside the weights, from the same folder, set in `config.json` what it lacks and the task needs,
+    and write down what the tokenizer makes of some texts. What was set is in the report.
 
-    Raises ExportError when the tokenizer is missing, labels are missing or contradict each other.
+    Raises ExportError when the config or the tokenizer cannot be read, or labels contradict each other.
     """
     if spec.sidecar.kind == "off":
         return Report(stage="sidecar", facts={"status": "off", "files": []})
-    task = TASKS[spec.task]
     source = spec.model.source
     if isinstance(source, FolderFiles):
         folder = inputs["source"]
         verify_source(source, folder)
+        given = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+        config, positions = _completed(given, TASKS[spec.task])
         _copy(source, folder, out)
-        config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+        changed = _changes(given, config)
+        if VOCABULARY_FILES & source.files.keys():
+            write_golden_text(golden_text(folder, max_length=positions), out)
+            changed |= _fix_max_length(positions, out)
     else:
-        config = reference_config(source)
-    config = _normalized(config, task)
+        given = reference_config(source)
+        config, _ = _completed(given, TASKS[spec.task])
+        changed = _changes(given, config)
     write_json(out / CONFIG_FILE, config)
-    _fix_max_length(config, out)
     files = sorted(path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file())
     return Report(
         stage="sidecar",
-        facts={"status": "auto", "files": files, "tokenizer": bool(_TOKENIZERS & set(files))},
+        facts={"status": "auto", "files": files, "tokenizer": bool(VOCABULARY_FILES & set(files)), "set": changed},
     )
 
 
 def _copy(source: FolderFiles, folder: Path, out: Path) -> None:
-    names = [name for name in source.files if name != CONFIG_FILE and not is_weight(name)]
-    if not _TOKENIZERS & set(names):
-        raise ExportError(
-            "no tokenizer files",
-            where=str(folder),
-            hint=f"expected one of {', '.join(TOKENIZER_FILES[:1])}, vocab.txt; or sidecar=off",
-        )
-    for name in names:
-        target = out / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(folder / name, target)
+    for name in source.files:
+        if name != CONFIG_FILE and not is_weight(name):
+            target = out / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(folder / name, target)
 
 
-def _normalized(config: dict[str, Any], task: Task) -> dict[str, Any]:
-    """The config as it ships: no local paths, the architecture that was exported, labels checked."""
-    config = {key: value for key, value in config.items() if key not in ("_name_or_path", "transformers_version")}
+def _completed(given: dict[str, Any], task: Task) -> tuple[dict[str, Any], int]:
+    """The config as it ships, and the tokens that the model can take.
+
+    It has no local paths, the architecture that was exported, labels that were checked, and the fields that everyone
+    goes by even where they are the defaults of the family.
+    """
+    config = {key: value for key, value in given.items() if key not in _OF_THE_MACHINE}
+    if not isinstance(config.get("model_type"), str):
+        raise ExportError("model_type must be a text", where=CONFIG_FILE, hint="such as bert")
     config["architectures"] = [architecture_for(config, task)]
     if task.labels:
-        _check_labels(config)
-    return dict(sorted(config.items()))
+        config |= _labels(config)
+    parsed = parse_config(config)
+    for field in (*dimensions(parsed), *token_ids(parsed)):
+        if not field.found(config):
+            config[field.own] = field.value
+    try:
+        positions = limits_of(parsed).max_positions
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ExportError(f"the sizes of the model cannot be told: {error}", where=CONFIG_FILE) from error
+    return dict(sorted(config.items())), positions
 
 
-def _check_labels(config: dict[str, Any]) -> None:
-    labels = config.get("id2label") or {str(i): f"LABEL_{i}" for i in range(int(config.get("num_labels", 2)))}
+def _changes(given: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in config.items() if key not in given or given[key] != value}
+
+
+def _labels(config: Mapping[str, Any]) -> dict[str, Any]:
+    """`id2label`, `label2id` and `num_labels` that say the same. Raises ExportError when those given do not."""
+    labels, count, inverse = config.get("id2label"), config.get("num_labels"), config.get("label2id")
+    if labels is None:
+        count = 2 if count is None else count
+        if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+            raise _refused(f"num_labels must be a number of labels, and is {json.dumps(count)}")
+        labels = {str(index): f"LABEL_{index}" for index in range(count)}  # transformers' own names
+    if not isinstance(labels, dict) or not all(isinstance(label, str | int | float) for label in labels.values()):
+        raise _refused(f"id2label must map 0, 1, … to labels, and is {json.dumps(labels)[:80]}")
     wanted = [str(index) for index in range(len(labels))]
-    if set(map(str, labels)) != set(wanted):
-        raise ExportError(
-            f"id2label must have the keys 0 to {len(labels) - 1}, and has {', '.join(map(str, labels))}",
-            where=CONFIG_FILE,
-        )
-    inverse = {str(label): int(index) for index, label in labels.items()}
-    given = config.get("label2id")
-    if given and {label: str(index) for label, index in given.items()} != {k: str(v) for k, v in inverse.items()}:
-        raise ExportError("label2id is not the inverse of id2label", where=CONFIG_FILE, hint="correct config.json")
-    config["id2label"], config["label2id"] = {index: str(labels[index]) for index in wanted}, inverse
+    if set(labels) != set(wanted):
+        raise _refused(f"id2label must have the keys 0 to {len(labels) - 1}, and has {', '.join(labels)}")
+    if count is not None and count != len(labels):
+        raise _refused(f"num_labels is {json.dumps(count)}, and id2label has {len(labels)} labels")
+    found = {str(labels[index]): int(index) for index in wanted}
+    if len(found) < len(labels):
+        raise _refused("id2label has the same label twice")
+    if inverse and (not isinstance(inverse, dict) or {k: str(v) for k, v in inverse.items()} != _texts(found)):
+        raise _refused("label2id is not the inverse of id2label")
+    return {
+        "id2label": {index: str(labels[index]) for index in wanted}, "label2id": found, "num_labels": len(labels),
+    }  # fmt: skip
 
 
-def _fix_max_length(config: dict[str, Any], out: Path) -> None:
-    """Where a tokenizer has no maximum length, or transformers' sentinel for none, set what the model takes."""
-    path = out / "tokenizer_config.json"
-    if not path.is_file() or "vocab_size" not in config:
-        return
-    settings = json.loads(path.read_text(encoding="utf-8"))
-    if (settings.get("model_max_length") or _SENTINEL) >= _SENTINEL:
-        write_json(path, settings | {"model_max_length": limits_of(SimpleNamespace(**config)).max_positions})
+def _texts(found: Mapping[str, int]) -> dict[str, str]:
+    return {label: str(index) for label, index in found.items()}
+
+
+def _refused(what: str) -> ExportError:
+    return ExportError(what, where=CONFIG_FILE, hint="correct config.json")
+
+
+def _fix_max_length(positions: int, out: Path) -> dict[str, Any]:
+    """Where a tokenizer has no maximum length, transformers' sentinel for none (1e30), or one beyond what the model
+    takes, set what it takes. Gives what was set.
+    """
+    path = out / _TOKENIZER_CONFIG
+    settings = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    given = settings.get("model_max_length")
+    if isinstance(given, int) and not isinstance(given, bool) and 0 < given <= positions:
+        return {}
+    write_json(path, settings | {"model_max_length": positions})
+    return {f"{_TOKENIZER_CONFIG} model_max_length": positions}

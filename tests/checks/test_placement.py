@@ -21,7 +21,7 @@ from modelbuild.report import Check, Report, read_report, write_report
 from modelbuild.runtime.placement import Placement, node_placement
 from modelbuild.runtime.session import SessionSettings
 from modelbuild.samples import limits_of
-from modelbuild.spec import Exporter, InitSource, Opset, Precision, Providers, Session, Validation
+from modelbuild.spec import InitSource, Opset, Precision, Providers, PytorchExporter, Session, Validation
 from modelbuild.stage_spec import ExportSpec, StageModel, ValidateSpec
 from modelbuild.stages import export
 from modelbuild.tasks import TASKS
@@ -53,7 +53,9 @@ pytestmark = [
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A one-layer BERT as the export stage leaves it."""
     out = tmp_path_factory.mktemp("export")
-    spec = ExportSpec(model=TINY, task="feature-extraction", opset=Opset(version=20), exporter=Exporter(kind="dynamo"))
+    spec = ExportSpec(
+        model=TINY, task="feature-extraction", opset=Opset(version=20), exporter=PytorchExporter(kind="dynamo")
+    )
     export.run(spec, {}, out)
     return out
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from modelbuild.checks import CheckModule, bounds, interface, invariance, sidecar
+from modelbuild.checks import CheckModule, bounds, interface, invariance, placement, sidecar, tokenizer
 from modelbuild.checks.numbers import Numbers, compare_all
 from modelbuild.checks.runs import Runs
 from modelbuild.checks.subject import Subject
@@ -25,7 +25,7 @@ SPEC = ValidateSpec
 REPORT: str | None = "validation.json"
 
 # What looks at files alone, in the order in which it is shown.
-CHECKS: tuple[CheckModule, ...] = (sidecar,)
+CHECKS: tuple[CheckModule, ...] = (sidecar, tokenizer)
 
 
 def run(spec: ValidateSpec, inputs: Mapping[str, Path], out: Path) -> Report:
@@ -46,7 +46,7 @@ def run(spec: ValidateSpec, inputs: Mapping[str, Path], out: Path) -> Report:
         checks += numbers.checks
         facts |= {"pytorch_own_error": numbers.own_errors, "batches": _batches(numbers)}
         if numbers.failing is None:
-            checks += [*invariance.examine(runs), *bounds.examine(runs)]
+            checks += [*invariance.examine(runs), *bounds.examine(runs), *placement.examine(subject)]
         else:
             optimization = read_report(inputs["optimize"] / "report.json").facts["optimization"]
             facts["diagnosis"] = asdict(diagnose(runs, numbers, optimization))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -111,4 +112,33 @@ def test_a_model_without_the_task_is_refused(tmp_path: Path) -> None:
         exporter=PytorchExporter(kind="dynamo"),
     )
     with pytest.raises(ExportError, match="ViTModel cannot be made for fill-mask"):
+        export.run(spec, {}, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("axis", "threshold", "held"),
+    [
+        (0, 4, "the model branches on batch: what was exported holds for 0 to 4 only"),
+        (0, 2, "the model branches on batch: what was exported holds for 3 to int_oo only"),
+        (1, 10, "the model branches on sequence: what was exported holds for 0 to 10 only"),
+    ],
+)
+def test_a_branch_on_the_size_of_the_inputs_is_refused(
+    axis: int, threshold: int, held: str, tiny: StageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The exporter itself drops the guard, and its graph is wrong beyond it."""
+    forward = transformers.BertModel.forward
+
+    def branching(self: torch.nn.Module, input_ids: torch.Tensor, **other: torch.Tensor) -> Any:
+        result = forward(self, input_ids, **other)
+        if input_ids.shape[axis] > threshold:
+            result.last_hidden_state = result.last_hidden_state * 2
+        return result
+
+    branching.__signature__ = inspect.signature(forward)  # type: ignore[attr-defined]
+    monkeypatch.setattr(transformers.BertModel, "forward", branching)
+    spec = ExportSpec(
+        model=tiny, task="feature-extraction", opset=Opset(version=20), exporter=PytorchExporter(kind="dynamo")
+    )
+    with pytest.raises(ExportError, match=held):
         export.run(spec, {}, tmp_path)

@@ -20,10 +20,9 @@ from modelbuild.samples import limits_of
 from modelbuild.tasks import Task
 
 OLDEST_NATIVE_OPSET = 18
-# Sizes that an exported graph must hold for. torch.export treats 0 and 1 apart, so that 2 is its smallest; that 1 is right
-# as well is for validation to say.
+# Sizes that an exported graph must hold for. torch.export treats 0 and 1 apart, so that 2 is its smallest; that 1 is
+# right as well is for validation to say.
 _SMALLEST, _LARGEST_BATCH = 2, 1 << 16
-_BRANCH_HINT = "remove the branch from forward, or make it one on values (torch.where, torch.cond)"
 _STACK_TRACE = "pkg.torch.onnx.stack_trace"
 
 
@@ -88,22 +87,22 @@ def _require_all_sizes(model: torch.nn.Module, program: torch.export.ExportedPro
     torch.onnx drops the guards of such a branch without a word. What is left of them is the range of sizes for which
     the program holds.
     """
-    shape = next(
-        node.meta["val"].shape for node in program.graph.nodes if node.op == "placeholder" and node.name == name
-    )
+    placeholders = [node for node in program.graph.nodes if node.op == "placeholder" and node.name == name]
     wanted = {"batch": _LARGEST_BATCH, "sequence": limits_of(model.config).max_positions}
-    for (axis, largest), size in zip(wanted.items(), shape, strict=True):
+    for (axis, largest), size in zip(wanted.items(), placeholders[0].meta["val"].shape, strict=True):
+        held = None if isinstance(size, int) else program.range_constraints.get(size.node.expr)
         if isinstance(size, int):
-            raise ExportError(
-                f"{axis} was taken for the constant {size}", where=type(model).__name__, hint=_BRANCH_HINT
-            )
-        held = program.range_constraints.get(size.node.expr)
-        if held and (held.lower > _SMALLEST or held.upper < largest):
-            raise ExportError(
-                f"the model branches on {axis}: what was exported holds for {held.lower} to {held.upper} only",
-                where=type(model).__name__,
-                hint=_BRANCH_HINT,
-            )
+            problem = f"{axis} was taken for the constant {size}"
+        elif held and (held.lower > _SMALLEST or held.upper < largest):
+            sizes = f"{held.lower} to {held.upper}" if held.upper < largest else f"{held.lower} and more"
+            problem = f"the model branches on {axis}: what was exported holds for {sizes} only"
+        else:
+            continue
+        raise ExportError(
+            problem,
+            where=type(model).__name__,
+            hint="remove the branch from forward, or make it one on values (torch.where, torch.cond)",
+        )
 
 
 def _keep_outputs(graph: ir.Model, task: Task) -> None:

@@ -119,7 +119,7 @@ def test_a_model_without_the_task_is_refused(tmp_path: Path) -> None:
     ("axis", "threshold", "held"),
     [
         (0, 4, "the model branches on batch: what was exported holds for 0 to 4 only"),
-        (0, 2, "the model branches on batch: what was exported holds for 3 to int_oo only"),
+        (0, 2, "the model branches on batch: what was exported holds for 3 and more only"),
         (1, 10, "the model branches on sequence: what was exported holds for 0 to 10 only"),
     ],
 )

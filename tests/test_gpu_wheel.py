@@ -79,7 +79,7 @@ import importlib.metadata, sys
 import onnxruntime
 installed = {dist.name for dist in importlib.metadata.distributions() if dist.name.startswith("onnxruntime")}
 session = onnxruntime.InferenceSession(sys.argv[1], providers=["CUDAExecutionProvider"], enable_fallback=0)
-print(sorted(installed), onnxruntime.get_available_providers(), session.get_providers(), sep="\n")
+print(sorted(installed), onnxruntime.get_available_providers(), session.get_providers(), sep="\\n")
 """
 
 LOAD = """

@@ -149,9 +149,19 @@ class Sidecar(Strict):
 
 
 class Optimization(Strict):
-    """`none`, an ONNX Runtime level saved into the file (`basic`, `extended`), or `transformer` fusions."""
+    """`none`, an ONNX Runtime level saved into the file (`basic`, `extended`), or `transformer` fusions.
+
+    With `require_fusion`, the attention of every layer must have been fused.
+    """
 
     kind: Literal["none", "basic", "extended", "transformer"]
+    require_fusion: bool = False
+
+    @model_validator(mode="after")
+    def _required_is_promised(self) -> Self:
+        if self.require_fusion and self.kind != "transformer":
+            raise ValueError(f"require_fusion with kind={self.kind}, which fuses no attention: choose transformer")
+        return self
 
 
 class Precision(Strict):

@@ -38,7 +38,7 @@ ROWS = (
     ("agreement",),
     ("stage_spec",),
     ("sources", "reference", "graph", "runtime"),
-    ("graph_source", "golden_text"),
+    ("graph_source", "golden_text", "fusions"),
     ("exporters", "candidates", "measure", "resolve", "preflight", "render", "checks"),
     ("diagnosis",),
     ("stages",),

@@ -15,11 +15,20 @@ CANDIDATES: dict[str, str] = {
 
 
 class Candidate(Protocol):
-    """What a candidate module has: `optimize` reads the model in `source` and writes its own into the empty folder
-    `out`.
+    """What a candidate module has.
 
-    `kind` is the optimization that was asked for, `facts` is what export reported. Nothing in `source` is changed.
-    Raises OptimizeError when the graph cannot be optimized so.
+    `kind` is the optimization that was asked for, `facts` is what export reported.
     """
 
-    def optimize(self, kind: str, source: Path, facts: Mapping[str, Any], out: Path) -> None: ...
+    def fusions(self, kind: str, facts: Mapping[str, Any]) -> tuple[str, ...]:
+        """The names of what `optimize` does that it can also leave out, the likeliest to be wrong first."""
+        ...
+
+    def optimize(
+        self, kind: str, source: Path, facts: Mapping[str, Any], out: Path, without: frozenset[str] = frozenset()
+    ) -> None:
+        """Read the model in `source` and write one's own into the empty folder `out`, leaving out what `without` names.
+
+        Nothing in `source` is changed. Raises OptimizeError when the graph cannot be optimized so.
+        """
+        ...

@@ -48,6 +48,8 @@ def print_build(outcome: Outcome) -> None:
     table = _table(manifest.name, f"verified ({manifest.validation['status']})" if manifest.verified else "UNVERIFIED")
     table.add_row("stages", _stages(outcome))
     table.add_row("files", _files(manifest))
+    for line in _fusions(read_report(outcome.folder / "optimize" / "report.json")):
+        table.add_row("fusions", line)
     for line in _latency(manifest.benchmark):
         table.add_row("latency", line)
     print_checks(validation)
@@ -94,6 +96,12 @@ def _stages(outcome: Outcome) -> str:
 def _files(manifest: Manifest) -> str:
     size = sum(record.size_bytes for record in manifest.files.values())
     return f"{len(manifest.files) + 1} files, {size / _MIB:.1f} MiB"
+
+
+def _fusions(optimized: Report) -> list[str]:
+    """Nothing, for an optimization that promises none."""
+    attention, warnings = optimized.facts.get("attention_fusions"), optimized.facts.get("warnings", [])
+    return [*(f"warning: {line}" for line in warnings)] or ([f"attention in {attention}"] if attention else [])
 
 
 def _latency(benchmark: Mapping[str, Any]) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 
@@ -65,6 +65,7 @@ def run(spec: ExportSpec, inputs: Mapping[str, Path], out: Path) -> Report:
                 "model_type": model.config.model_type,
                 "hidden_size": getattr(model.config, "hidden_size", None),
                 "num_attention_heads": getattr(model.config, "num_attention_heads", None),
+                "num_hidden_layers": _layers(model.config),
             },
             "unexpected_keys": list(original.unexpected_keys[:_KEYS_SHOWN]),
             "unexpected_keys_count": len(original.unexpected_keys),
@@ -92,6 +93,15 @@ def _opset(spec: ExportSpec, own: OwnGraph | None) -> int:
     if own is None:
         raise ExportError("opset=auto is for exporter=file", hint="choose a number")
     return read_graph(own.path).opsets[""]
+
+
+def _layers(config: Any) -> int | None:
+    """How many layers a forward pass goes through; None where the config does not say.
+
+    ALBERT's groups share weights, and each has `inner_group_num` layers.
+    """
+    layers = getattr(config, "num_hidden_layers", None)
+    return layers if layers is None else int(layers) * int(getattr(config, "inner_group_num", 1))
 
 
 def _require_contract(graph: GraphFacts, task: Task, names: tuple[str, ...], opset: int) -> None:

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import importlib
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import onnxruntime as ort
 
 from modelbuild.candidates import CANDIDATES, Candidate
 from modelbuild.errors import OptimizeError
-from modelbuild.graph import MODEL_FILE, read_graph
+from modelbuild.fusions.blame import verdict
+from modelbuild.fusions.budget import attention_budget, fused_operators
+from modelbuild.graph import MODEL_FILE, GraphFacts, read_graph
 from modelbuild.report import Check, Report, read_report
 from modelbuild.runtime.session import SessionSettings, open_session
-from modelbuild.samples import Batch, Limits, random_batches
+from modelbuild.samples import MASKS, Batch, Limits, random_batches
 from modelbuild.signature import Signature, signature_to_dict
+from modelbuild.spec import Optimization
 from modelbuild.stage_spec import OptimizeSpec
 
 SPEC = OptimizeSpec
@@ -26,71 +30,134 @@ REPORT: str | None = "report.json"
 # a wrong mask does.
 _TOLERANCE = 1e-4
 
+# From the most to the least that is done to a graph: where one kind fails, the next may do.
+_TAMER = ("transformer", "extended", "basic", "none")
+
 
 def run(spec: OptimizeSpec, inputs: Mapping[str, Path], out: Path) -> Report:
     """Optimize the exported graph with the asked candidate. It must load, keep its signature and match the exported
     graph.
 
-    Raises OptimizeError otherwise: a candidate is never replaced by another in silence.
+    Raises OptimizeError otherwise, with the fusion that is to blame: a candidate is never replaced by another in
+    silence. Raises it too when every layer's attention must be fused and is not.
     """
     kind, source = spec.optimization.kind, inputs["export"]
     facts = read_report(source / "report.json").facts
-    candidate = cast(Candidate, importlib.import_module(CANDIDATES[kind]))
-    candidate.optimize(kind, source, facts, out)
+    try:
+        match = _emit(kind, source, facts, out)
+    except OptimizeError as error:
+        raise _diagnosed(error, kind, source, facts, out) from error
     before, after = read_graph(source / MODEL_FILE), read_graph(out / MODEL_FILE)
+    fusions, fusion_facts = _fusions(spec.optimization, after, facts)
+    return Report(stage="optimize", checks=(match, *fusions), facts=_facts(kind, before, after, facts) | fusion_facts)
+
+
+def _emit(kind: str, source: Path, facts: Mapping[str, Any], out: Path, without: frozenset[str] = frozenset()) -> Check:
+    """Write what candidate `kind` makes, without some fusions, to `out`. Raises OptimizeError when it cannot ship."""
+    _candidate(kind).optimize(kind, source, facts, out, without)
+    try:
+        before, after = read_graph(source / MODEL_FILE), read_graph(out / MODEL_FILE)
+    except Exception as error:
+        raise OptimizeError(f"the optimized graph does not load: {error}") from error
     if before.signature != after.signature:
-        raise OptimizeError(
-            f"the optimized graph has another signature: {after.signature}", where=kind, hint="choose optimization=none"
-        )
-    check = _match(source / MODEL_FILE, out / MODEL_FILE, after.signature, Limits(**_limits(facts)))
-    if not check.passed:
-        raise OptimizeError(
-            f"the optimized graph does not match the exported one: {check.line()}",
-            where=kind,
-            hint="choose optimization=none",
-        )
-    return Report(
-        stage="optimize",
-        checks=(check,),
-        facts={
-            "optimization": kind,
-            "signature": signature_to_dict(after.signature),
-            "opsets": dict(after.opsets),
-            "ir_version": after.ir_version,
-            "nodes_before": before.nodes,
-            "nodes": after.nodes,
-            "tagged_nodes": after.tagged_nodes,
-            "operators": dict(after.operators),
-            "limits": facts["limits"],
-            "hierarchy": {
-                **facts["hierarchy"],
-                "shipped_nodes": after.nodes,
-                "shipped_tagged_nodes": after.tagged_nodes,
-            },
-        },
-    )
-
-
-def _limits(facts: Mapping[str, Mapping[str, int]]) -> dict[str, int]:
+        raise OptimizeError(f"the optimized graph does not keep the signature: it has {after.signature}")
     limits = facts["limits"]
+    check = _match(
+        source / MODEL_FILE,
+        out / MODEL_FILE,
+        after.signature,
+        Limits(
+            vocab_size=limits["vocab_size"],
+            type_vocab_size=limits["type_vocab_size"],
+            max_positions=limits["sequence"],
+        ),
+    )
+    if not check.passed:
+        raise OptimizeError(f"the optimized graph does not match the exported one: {check.line()}")
+    return check
+
+
+def _candidate(kind: str) -> Candidate:
+    return cast(Candidate, importlib.import_module(CANDIDATES[kind]))
+
+
+def _diagnosed(error: OptimizeError, kind: str, source: Path, facts: Mapping[str, Any], out: Path) -> OptimizeError:
+    """The error with the fusion that is to blame, and a kind of optimization that works."""
+    problem = error.problems[0]
+    tamer = next((other for other in _TAMER[_TAMER.index(kind) + 1 :] if _works(other, source, facts, out)), None)
+    if tamer is None:
+        return OptimizeError(problem.what, where=kind, hint="nor does it unoptimized: choose another exporter")
+    found = verdict(
+        _candidate(kind).fusions(kind, facts), lambda without: _works(kind, source, facts, out, without=without)
+    )
+    return OptimizeError(f"{problem.what}; {found}", where=kind, hint=f"choose optimization={tamer}")
+
+
+def _works(
+    kind: str, source: Path, facts: Mapping[str, Any], out: Path, *, without: frozenset[str] = frozenset()
+) -> bool:
+    with tempfile.TemporaryDirectory(dir=out, prefix=".attempt.") as scratch:
+        try:
+            _emit(kind, source, facts, Path(scratch), without)
+        except OptimizeError:
+            return False
+    return True
+
+
+def _fusions(
+    optimization: Optimization, graph: GraphFacts, facts: Mapping[str, Any]
+) -> tuple[tuple[Check, ...], dict[str, Any]]:
+    """The fused operators, as facts; and for an optimization that promises fused attention, whether it kept that.
+
+    A promise that was not kept is a warning among the facts, and no failed check: the file is right. Raises
+    OptimizeError where the promise must be kept.
+    """
+    fused = {"fusions": fused_operators(graph.operators)}
+    if optimization.kind != "transformer":
+        return (), fused
+    budget = attention_budget(graph.operators, facts["architecture"])
+    if budget.kept:
+        return (budget.check(),), fused | {"attention_fusions": budget.line(), "warnings": []}
+    if optimization.require_fusion:
+        raise OptimizeError(
+            f"attention is fused in {budget.line()}",
+            where="optimization.require_fusion=true",
+            hint="optimization.require_fusion=false takes it as it is; the other exporter's graph may have more",
+        )
+    warning = f"attention is fused in {budget.line()} only"
+    return (), fused | {"attention_fusions": budget.line(), "warnings": [warning]}
+
+
+def _facts(kind: str, before: GraphFacts, after: GraphFacts, facts: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        "vocab_size": limits["vocab_size"],
-        "type_vocab_size": limits["type_vocab_size"],
-        "max_positions": limits["sequence"],
+        "optimization": kind,
+        "signature": signature_to_dict(after.signature),
+        "opsets": dict(after.opsets),
+        "ir_version": after.ir_version,
+        "nodes_before": before.nodes,
+        "nodes": after.nodes,
+        "tagged_nodes": after.tagged_nodes,
+        "operators": dict(after.operators),
+        "limits": facts["limits"],
+        "hierarchy": {
+            **facts["hierarchy"],
+            "shipped_nodes": after.nodes,
+            "shipped_tagged_nodes": after.tagged_nodes,
+        },
     }
 
 
 def _match(exported: Path, optimized: Path, signature: Signature, limits: Limits) -> Check:
-    """Compare the two graphs, both run as they are in the file, on batches padded right and left."""
+    """Compare the two graphs, both run as they are in the file, on batches with every kind of mask."""
     settings = SessionSettings(graph_optimization_level="none")
     names = signature.input_names()
     sizes, lengths = _sizes(signature, 0) or (1, 3), _sizes(signature, 1) or (2, 9)
-    batches = random_batches(names, limits, batches=sizes, sequences=lengths, masks=("right", "left"), seed=1)
+    batches = random_batches(names, limits, batches=sizes, sequences=lengths, masks=tuple(MASKS), seed=1)
     try:
         sessions = [open_session(path, providers=[("cpu", {})], settings=settings) for path in (exported, optimized)]
         cases = [(_difference(sessions, signature, batch), batch.label) for batch in batches]
     except Exception as error:
-        raise OptimizeError(f"the optimized graph does not run: {error}", hint="choose optimization=none") from error
+        raise OptimizeError(f"the optimized graph does not run: {error}") from error
     worst, where = max(cases)
     return Check(
         name="matches export",
@@ -112,12 +179,18 @@ def _difference(sessions: list[ort.InferenceSession], signature: Signature, batc
 
     Infinite when the graphs differ in shape or in what is finite.
     """
-    before, after = (session.run(list(signature.output_names()), batch.inputs) for session in sessions)
+    quiet = ort.RunOptions()
+    quiet.log_severity_level = 4  # what fails is raised, and said once
+    names = list(signature.output_names())
+    before, after = (session.run(names, batch.inputs, quiet) for session in sessions)
     shares = [0.0]
     for spec, expected, actual in zip(signature.outputs, before, after, strict=True):
-        if expected.shape != actual.shape or not np.array_equal(np.isfinite(expected), np.isfinite(actual)):
+        if expected.shape != actual.shape:
             return float("inf")
         chosen = batch.valid if "sequence" in spec.shape[1:2] else batch.valid.any(axis=1)
-        scale = float(np.nanmax(np.abs(expected[chosen]), initial=np.finfo(np.float32).tiny))
-        shares.append(float(np.nanmax(np.abs(expected[chosen] - actual[chosen]), initial=0.0)) / scale)
+        wanted, found = expected[chosen], actual[chosen]
+        if not np.array_equal(np.isfinite(wanted), np.isfinite(found)):
+            return float("inf")
+        scale = float(np.nanmax(np.abs(wanted), initial=np.finfo(np.float32).tiny))
+        shares.append(float(np.nanmax(np.abs(wanted - found), initial=0.0)) / scale)
     return max(shares)

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import shutil
+import sys
+import tempfile
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import onnx
 import pytest
+from onnxruntime.transformers.optimizer import optimize_model
+from pydantic import ValidationError
+from tiny_models import CONFIG, export_tiny, tiny_model
 
 from modelbuild import candidates
+from modelbuild.candidates import ort_level, transformer
 from modelbuild.errors import OptimizeError
+from modelbuild.fusions import torchscript
 from modelbuild.graph import MODEL_FILE, read_graph
+from modelbuild.samples import MASKS
 from modelbuild.spec import Optimization, Precision
 from modelbuild.stage_spec import OptimizeSpec
 from modelbuild.stages import optimize
@@ -19,9 +28,9 @@ from modelbuild.stages import optimize
 pytestmark = pytest.mark.slow
 
 
-def _spec(kind: str) -> OptimizeSpec:
+def _spec(kind: str, *, require_fusion: bool = False) -> OptimizeSpec:
     return OptimizeSpec(
-        optimization=Optimization.model_validate({"kind": kind}),
+        optimization=Optimization.model_validate({"kind": kind, "require_fusion": require_fusion}),
         precision=Precision(kind="fp32"),
     )
 
@@ -56,7 +65,7 @@ def test_a_saved_level_is_portable(exported: Path, tmp_path: Path) -> None:
 def _candidate(harm: object) -> ModuleType:
     module = ModuleType("candidate_for_a_test")
 
-    def run(kind: str, source: Path, facts: object, out: Path) -> None:
+    def run(kind: str, source: Path, facts: object, out: Path, without: frozenset[str] = frozenset()) -> None:
         for name in (MODEL_FILE, "model.onnx.data"):
             shutil.copyfile(source / name, out / name)
         model = onnx.load(out / MODEL_FILE)
@@ -64,7 +73,13 @@ def _candidate(harm: object) -> ModuleType:
         onnx.save(model, out / MODEL_FILE)
 
     module.optimize = run  # type: ignore[attr-defined]
+    module.fusions = lambda kind, facts: ("one", "two")  # type: ignore[attr-defined]
     return module
+
+
+def _register(monkeypatch: pytest.MonkeyPatch, kind: str, module: ModuleType) -> None:
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setitem(candidates.CANDIDATES, kind, module.__name__)
 
 
 def _wrong_weight(model: onnx.ModelProto) -> None:
@@ -87,13 +102,100 @@ def _unloadable(model: onnx.ModelProto) -> None:
 
 @pytest.mark.parametrize(
     ("harm", "message"),
-    [(_wrong_weight, "does not match"), (_other_output, "another signature"), (_unloadable, "does not run")],
+    [(_wrong_weight, "does not match"), (_other_output, "does not keep the signature"), (_unloadable, "does not run")],
 )
-def test_a_candidate_that_harms_the_model_is_refused(
+def test_a_candidate_that_harms_the_model_is_refused_with_one_that_does_not(
     harm: object, message: str, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    module = _candidate(harm)
-    monkeypatch.setitem(__import__("sys").modules, module.__name__, module)
-    monkeypatch.setitem(candidates.CANDIDATES, "none", module.__name__)
-    with pytest.raises(OptimizeError, match=message):
+    _register(monkeypatch, "extended", _candidate(harm))
+    with pytest.raises(OptimizeError, match=f"{message}.*it is no fusion's fault.*extended: choose optimization=basic"):
+        optimize.run(_spec("extended"), {"export": exported}, tmp_path)
+
+
+def test_a_graph_that_nothing_makes_right_is_blamed_on_the_exporter(
+    exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _register(monkeypatch, "none", _candidate(_unloadable))
+    with pytest.raises(OptimizeError, match=r"does not run.*choose another exporter"):
         optimize.run(_spec("none"), {"export": exported}, tmp_path)
+
+
+def _with_lengths_for_a_mask() -> ModuleType:
+    """The transformer candidate with ONNX Runtime's default mask for BERT: a length, which is right padding only."""
+    module = ModuleType("candidate_with_lengths")
+
+    def fuse(kind: str, source: Path, facts: Any, out: Path, without: frozenset[str] = frozenset()) -> None:
+        with tempfile.TemporaryDirectory() as scratch:
+            fused = Path(scratch) / MODEL_FILE
+            options = torchscript.fusion_options(without)
+            options.use_raw_attention_mask(False)
+            optimize_model(
+                str(source / MODEL_FILE), model_type="bert", num_heads=2, hidden_size=32, opt_level=0,
+                optimization_options=options,
+            ).save_model_to_file(str(fused), use_external_data_format=True)  # fmt: skip
+            ort_level.save_optimized(fused, "extended", out, without)
+
+    module.optimize = fuse  # type: ignore[attr-defined]
+    module.fusions = transformer.fusions  # type: ignore[attr-defined]
+    return module
+
+
+def test_the_fusion_that_counts_on_right_padding_is_found(
+    exported_by_optimum: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _register(monkeypatch, "transformer", _with_lengths_for_a_mask())
+    with pytest.raises(OptimizeError) as caught:
+        optimize.run(_spec("transformer"), {"export": exported_by_optimum}, tmp_path)
+    message = str(caught.value)
+    assert message.startswith("the optimized graph does not match the exported one: matches export: ")
+    assert any(f"at {MASKS[kind]}" in message for kind in ("left", "holes", "one"))
+    assert message.endswith("without attention fusion it does: transformer: choose optimization=extended")
+
+
+def test_onnxruntimes_fusions_of_a_torchscript_graph_match_with_the_mask_as_it_is(
+    exported_by_optimum: Path, tmp_path: Path
+) -> None:
+    report = optimize.run(_spec("transformer"), {"export": exported_by_optimum}, tmp_path)
+    assert report.passed
+    assert report.facts["attention_fusions"] == "1 of 1 layers (com.microsoft.Attention x 1)"
+
+
+def test_a_promise_that_was_kept_is_a_check_and_a_fact(exported: Path, tmp_path: Path) -> None:
+    report = optimize.run(_spec("transformer", require_fusion=True), {"export": exported}, tmp_path)
+    check = next(check for check in report.checks if check.name == "fusions")
+    assert (check.passed, check.worst, check.limit) == (True, 1, 1)
+    assert check.compared == "attention fusions: 1 of 1 layers (com.microsoft.Attention x 1)"
+    assert report.facts["fusions"]["com.microsoft.EmbedLayerNormalization"] == 1
+    assert report.facts["warnings"] == []
+
+
+@pytest.fixture(scope="module")
+def albert_by_optimum(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An ALBERT of two layers, of which ONNX Runtime's optimizer finds the attention of one only."""
+    model = tiny_model("AlbertModel", CONFIG | {"num_hidden_layers": 2, "embedding_size": 16})
+    return export_tiny(model, tmp_path_factory.mktemp("albert"), exporter="optimum", opset=18)
+
+
+def test_too_few_fusions_are_a_warning_and_no_failed_check(albert_by_optimum: Path, tmp_path: Path) -> None:
+    report = optimize.run(_spec("transformer"), {"export": albert_by_optimum}, tmp_path)
+    assert report.passed
+    assert [check.name for check in report.checks] == ["matches export"]
+    assert report.facts["warnings"] == ["attention is fused in 1 of 2 layers (com.microsoft.Attention x 1) only"]
+
+
+def test_too_few_fusions_are_an_error_when_they_are_required(albert_by_optimum: Path, tmp_path: Path) -> None:
+    with pytest.raises(OptimizeError, match=r"fused in 1 of 2 layers.*require_fusion=false takes it") as caught:
+        optimize.run(_spec("transformer", require_fusion=True), {"export": albert_by_optimum}, tmp_path)
+    assert caught.value.exit_code == 4
+
+
+@pytest.mark.parametrize("kind", ["none", "basic", "extended"])
+def test_an_optimization_that_fuses_no_attention_cannot_be_required_to(kind: str) -> None:
+    with pytest.raises(ValidationError, match=f"require_fusion with kind={kind}.*choose transformer"):
+        Optimization.model_validate({"kind": kind, "require_fusion": True})
+
+
+@pytest.mark.parametrize("value", ["yes", 1, None, "true"])
+def test_require_fusion_is_true_or_false(value: object) -> None:
+    with pytest.raises(ValidationError, match="valid boolean"):
+        Optimization.model_validate({"kind": "transformer", "require_fusion": value})

@@ -1,0 +1,79 @@
+"""Families as dynamo exports them: every layer fused, right under every mask, and each fusion can be left out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+from tiny_models import CONFIG, Config, export_tiny, tiny_model
+
+from modelbuild.candidates import transformer
+from modelbuild.fusions import dynamo
+from modelbuild.graph import MODEL_FILE, read_graph
+from modelbuild.reference import load_reference, run_reference
+from modelbuild.report import read_report
+from modelbuild.samples import MASKS, Limits, random_batches
+from modelbuild.tasks import TASKS
+
+pytestmark = pytest.mark.slow
+
+_NAMES = CONFIG | {"num_hidden_layers": 2, "max_position_embeddings": 24}
+_OWN_NAMES: Config = {
+    "vocab_size": 64, "dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 48, "max_position_embeddings": 24,
+}  # fmt: skip
+_SPECIALS = {f"{name}_token_id": number for number, name in enumerate(("pad", "bos", "eos", "cls", "sep"))}
+# Family -> its config, the attention it gets, and how many nodes there are in all.
+FAMILIES: dict[str, tuple[Config, str, int]] = {
+    "BertModel": (_NAMES, "com.microsoft.Attention", 18),
+    "DistilBertModel": (_OWN_NAMES, "com.microsoft.Attention", 17),
+    "RobertaModel": (_NAMES, "com.microsoft.Attention", 28),
+    "AlbertModel": (_NAMES | {"embedding_size": 16}, "com.microsoft.Attention", 20),
+    "ModernBertModel": (_NAMES | _SPECIALS, "com.microsoft.MultiHeadAttention", 106),
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_layer_of_a_family_is_fused_and_equals_pytorch_under_every_mask(family: str, tmp_path: Path) -> None:
+    config, attention, nodes = FAMILIES[family]
+    model, task, out = tiny_model(family, config), TASKS["feature-extraction"], tmp_path / "optimize"
+    exported = export_tiny(model, tmp_path / "export")
+    report = read_report(exported / "report.json")
+    out.mkdir()
+    transformer.optimize("transformer", exported, report.facts, out)
+
+    graph = read_graph(out / MODEL_FILE)
+    assert report.facts["architecture"]["num_hidden_layers"] == graph.operators[attention] == 2
+    assert graph.nodes <= nodes
+    reference = load_reference(model, task, None)
+    session = ort.InferenceSession(str(out / MODEL_FILE), providers=["CPUExecutionProvider"])
+    limits = Limits(vocab_size=64, type_vocab_size=report.facts["limits"]["type_vocab_size"], max_positions=20)
+    names, sequences = graph.signature.input_names(), (1, 2, 9, 20)
+    for batch in random_batches(names, limits, batches=(1, 3), sequences=sequences, masks=tuple(MASKS), seed=3):
+        wanted = run_reference(reference, batch.inputs, task.outputs)["last_hidden_state"]
+        found = np.asarray(session.run(None, batch.inputs)[0])
+        assert np.abs(wanted - found)[batch.valid].max(initial=0) < 1e-5, batch.label
+
+
+def test_each_fusion_can_be_left_out_alone_and_the_model_still_runs(exported: Path, tmp_path: Path) -> None:
+    facts = read_report(exported / "report.json").facts
+    operators = {}
+    for name in (*dynamo.FUSIONS, "all"):
+        out = tmp_path / name
+        out.mkdir()
+        transformer.optimize(
+            "transformer", exported, facts, out, frozenset(dynamo.FUSIONS if name == "all" else {name})
+        )
+        operators[name] = read_graph(out / MODEL_FILE).operators
+    assert "com.microsoft.EmbedLayerNormalization" not in operators["embed_layer_normalization"]
+    assert "com.microsoft.MultiHeadAttention" in operators["attention"]
+    assert "Where" in operators["attention_mask"]
+    assert "Where" not in operators["gelu"]
+    assert "com.microsoft.Attention" not in operators["all"]
+
+
+def test_export_counts_the_layers_of_shared_groups_as_often_as_they_run(tmp_path: Path) -> None:
+    model = tiny_model("AlbertModel", _NAMES | {"embedding_size": 16, "inner_group_num": 2})
+    facts = read_report(export_tiny(model, tmp_path) / "report.json").facts
+    assert facts["architecture"]["num_hidden_layers"] == 4

@@ -33,7 +33,7 @@ LONGER = {"spec": 300}
 # The rooms of the house, from the ground up. A module imports from rows below its own, and from its own room.
 ROWS = (
     ("", "errors", "suggest", "digest", "config.location", "model_files", "locks"),
-    ("signature", "providers", "session_keys", "tasks", "report", "samples"),
+    ("signature", "providers", "session_keys", "tasks", "report", "samples", "weights"),
     ("spec", "manifest", "parity"),
     ("stage_spec",),
     ("sources", "reference", "graph", "runtime"),

@@ -33,7 +33,7 @@ LONGER = {"spec": 340}
 # The rooms of the house, from the ground up. A module imports from rows below its own, and from its own room.
 ROWS = (
     ("", "errors", "suggest", "digest", "config.location", "model_files", "locks"),
-    ("signature", "providers", "session_keys", "tasks", "report", "samples", "config_fields"),
+    ("signature", "providers", "session_keys", "tasks", "report", "samples", "config_fields", "weights"),
     ("spec", "manifest", "parity", "checkpoint", "model_config", "weight_files"),
     ("agreement",),
     ("stage_spec",),

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from modelbuild.checks import CheckModule, bounds, interface, invariance, placement, sidecar, tokenizer
+from modelbuild.checks import CheckModule, bounds, interface, invariance, placement, sidecar, tokenizer, weights
 from modelbuild.checks.numbers import Numbers, compare_all
 from modelbuild.checks.runs import Runs
 from modelbuild.checks.subject import Subject
@@ -25,7 +25,7 @@ SPEC = ValidateSpec
 REPORT: str | None = "validation.json"
 
 # What looks at files alone, in the order in which it is shown.
-CHECKS: tuple[CheckModule, ...] = (sidecar, tokenizer)
+CHECKS: tuple[CheckModule, ...] = (sidecar, tokenizer, weights)
 
 
 def run(spec: ValidateSpec, inputs: Mapping[str, Path], out: Path) -> Report:

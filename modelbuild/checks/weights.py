@@ -1,0 +1,138 @@
+"""The account of the weights: every weight of the graph is the original's, or made of weights that are named."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+import torch
+
+from modelbuild.checks.subject import Subject
+from modelbuild.errors import PackageError
+from modelbuild.report import Check
+from modelbuild.samples import random_batch
+from modelbuild.weights.account import Account, Entry, account_for
+from modelbuild.weights.tensors import Array, Original
+
+_LISTED = 20
+
+
+def examine(subject: Subject) -> Iterator[Check]:
+    """Whether the weights are the original's to the last bit, and which are not accounted for.
+
+    Weights that are made of nothing known are no fault, as long as no parameter that the outputs depend on is missing
+    from the graph.
+    """
+    account = account_of(subject)
+    yield _weights(account)
+    yield _unaccounted(account, missing_parameters(subject, account))
+
+
+def account_of(subject: Subject) -> Account:
+    """Every weight of the file that ships, and which tensors of the reference it comes from."""
+    model = subject.reference
+    tensors = dict(model.named_parameters(remove_duplicate=False)) | dict(model.named_buffers(remove_duplicate=False))
+    originals = {name: np.asarray(tensor.detach()) for name, tensor in tensors.items()}
+    return account_for(graph_tensors(subject.model_file), originals)
+
+
+def graph_tensors(model: Path) -> Iterator[tuple[str, Array]]:
+    """The initializers and constants of an ONNX file by name, in its order, those of subgraphs and functions too.
+
+    External data is mapped into memory, not read. Raises PackageError when the file or its data cannot be read.
+    """
+    try:
+        for name, tensor in _tensors(ir.load(model)):
+            yield name, tensor.numpy()
+    except Exception as error:
+        raise PackageError(
+            f"its weights cannot be read: {error}", where=str(model), hint="build it again, or copy it whole"
+        ) from error
+
+
+def _tensors(model: ir.Model) -> Iterator[tuple[str, ir.TensorProtocol]]:
+    for graph in model.graphs():
+        for name, value in graph.initializers.items():
+            if value.const_value is not None:
+                yield name, value.const_value
+    for nodes in (model.graph, *model.functions.values()):
+        for node in ir.traversal.RecursiveGraphIterator(nodes):
+            for attribute in node.attributes.values():
+                if attribute.type == ir.AttributeType.TENSOR:
+                    yield node.outputs[0].name, attribute.as_tensor()
+                elif attribute.name == "value_floats":
+                    yield node.outputs[0].name, ir.tensor(np.array(attribute.as_floats(), dtype=np.float32))
+
+
+def missing_parameters(subject: Subject, account: Account) -> tuple[Original, ...]:
+    """The parameters that no weight of the graph comes from, although the outputs depend on them.
+
+    Which do is what autograd says: there is a way from the parameter to an output of the task. Those of one value, like
+    an untrained bias, may have been folded away, unless a weight of their size is not accounted for.
+    """
+    parameters = dict(subject.reference.named_parameters(remove_duplicate=False))
+    free = {entry.size for entry in account.unaccounted()}
+    absent = [original for original in account.absent if not original.uniform() or original.values.size in free]
+    wanted = {name for original in absent for name in original.names} & parameters.keys()
+    reached = _reached(subject, {name: parameters[name] for name in wanted})
+    return tuple(original for original in absent if reached.intersection(original.names))
+
+
+def _reached(subject: Subject, parameters: dict[str, torch.nn.Parameter]) -> set[str]:
+    """Those of `parameters` that an output of the task depends on."""
+    if not parameters:
+        return set()
+    # A tied parameter has several names and one leaf.
+    by_parameter = {parameter: parameter.detach().requires_grad_() for parameter in parameters.values()}
+    leaves = {name: by_parameter[parameter] for name, parameter in parameters.items()}
+    rng = np.random.default_rng(0)
+    batch = random_batch(subject.names, subject.limits, batch=1, sequence=2, mask="ones", rng=rng)
+    inputs = {name: torch.from_numpy(array) for name, array in batch.inputs.items()}
+    with torch.enable_grad():
+        result = torch.func.functional_call(subject.reference, leaves, kwargs=inputs)
+        total = torch.stack([result[name].sum() for name in subject.task.outputs]).sum()
+        gradients = torch.autograd.grad(total, list(by_parameter.values()), allow_unused=True)
+    found = {leaf for leaf, gradient in zip(by_parameter.values(), gradients, strict=True) if gradient is not None}
+    return {name for name, leaf in leaves.items() if leaf in found}
+
+
+def _weights(account: Account) -> Check:
+    known = [entry for entry in account.entries if entry.relation != "unaccounted"]
+    counts = Counter(entry.relation for entry in known)
+    derived = len(known) - counts["equal"] - counts["changed"]
+    wrong = [entry for entry in known if entry.faulty]
+    faulty = f", {len(wrong)} wrong" if wrong else ""
+    return Check(
+        name="weights",
+        passed=not wrong,
+        compared=f"{len(known)} tensors, {_values(known)}: {counts['equal']} equal, {derived} derived{faulty}",
+        worst=float(sum(entry.faulty for entry in wrong)),
+        limit=0.0,
+        where=f"{wrong[0].name}: {wrong[0].where}" if wrong else "",
+    )
+
+
+def _unaccounted(account: Account, missing: Sequence[Original]) -> Check:
+    entries = account.unaccounted()
+    listed = _some([f"{entry.name} {list(entry.shape)}" for entry in entries])
+    names = _some([f"{original.names[0]} {list(original.values.shape)}" for original in missing])
+    return Check(
+        name="weights.unaccounted",
+        passed=not missing,
+        compared=f"{len(entries)} tensors, {_values(entries)}" + (f": {listed}" if listed else ""),
+        worst=float(len(missing)),
+        limit=0.0,
+        where=f"no weight of the graph comes from {names}" if missing else "",
+    )
+
+
+def _values(entries: Sequence[Entry]) -> str:
+    count = sum(entry.size for entry in entries)
+    return f"{count / 1e6:.1f} M values" if count >= 100_000 else f"{count} values"
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:_LISTED]) + (f" and {len(names) - _LISTED} more" if len(names) > _LISTED else "")

@@ -10,8 +10,8 @@ from typing import Any
 
 from modelbuild.digest import write_text
 from modelbuild.errors import ExportError, PackageError
-from modelbuild.reference import open_tokenizer
 from modelbuild.samples import TEXTS
+from modelbuild.tokenizer import open_tokenizer
 
 FORMAT = 1
 FILE_NAME = "golden_text.json"

@@ -37,7 +37,7 @@ ROWS = (
     ("spec", "manifest", "parity", "checkpoint", "model_config", "weight_files"),
     ("agreement",),
     ("stage_spec",),
-    ("sources", "reference", "graph", "runtime"),
+    ("sources", "reference", "tokenizer", "graph", "runtime"),
     ("graph_source", "golden_text", "fusions"),
     ("exporters", "candidates", "measure", "resolve", "preflight", "render", "checks"),
     ("diagnosis",),

@@ -15,9 +15,10 @@ import torch
 from modelbuild.checks.sidecar import has_tokenizer
 from modelbuild.checks.subject import Subject
 from modelbuild.parity import Rule, Values
-from modelbuild.reference import Outputs, run_reference, tokenize
+from modelbuild.reference import Outputs, run_reference
 from modelbuild.runtime.session import SessionSettings, open_session
 from modelbuild.samples import TEXTS, Batch, covering_batches, random_batch, random_batches
+from modelbuild.tokenizer import tokenize
 
 # Text is cut here: real sentences are for real token statistics; long inputs are random.
 _TEXT_LENGTH = 64

@@ -12,8 +12,9 @@ from modelbuild.config_fields import TOKENS, dimensions, token_ids
 from modelbuild.errors import ExportError
 from modelbuild.golden_text import golden_text
 from modelbuild.model_files import CONFIG_FILE
-from modelbuild.reference import is_model_class, open_tokenizer, tokenizer_size
+from modelbuild.reference import is_model_class
 from modelbuild.report import Check, read_report
+from modelbuild.tokenizer import open_tokenizer, tokenizer_size
 
 Config = Mapping[str, Any]
 # The field that an output's last axis must agree with. Labels have a check of their own.

@@ -14,9 +14,10 @@ from modelbuild.digest import sha256_file
 from modelbuild.errors import ExportError, PackageError
 from modelbuild.golden_text import FILE_NAME, Encoded, GoldenText, golden_text, read_golden_text
 from modelbuild.model_files import TOKENIZER_FILES, VOCABULARY_FILES
-from modelbuild.reference import run_reference, tokenizer_size
+from modelbuild.reference import run_reference
 from modelbuild.report import Check
 from modelbuild.samples import random_batch
+from modelbuild.tokenizer import tokenizer_size
 
 _TOKENIZER_CONFIG = "tokenizer_config.json"
 _PROBE_LENGTH = 8

@@ -19,7 +19,7 @@ from modelbuild.digest import sha256_file
 from modelbuild.errors import ExportError
 from modelbuild.model_config import read_config
 from modelbuild.model_files import CONFIG_FILE, SAFE_SUFFIX, is_pickle
-from modelbuild.spec import InitSource
+from modelbuild.model_spec import InitSource
 from modelbuild.stage_spec import FolderFiles, StageModel
 from modelbuild.suggest import did_you_mean
 from modelbuild.tasks import Task

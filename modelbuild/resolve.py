@@ -12,8 +12,9 @@ from typing import Any
 from modelbuild.digest import sha256_file, sha256_json, write_json
 from modelbuild.errors import ConfigError, ExportError
 from modelbuild.model_files import VOCABULARY_FILES
+from modelbuild.model_spec import PathSource
 from modelbuild.sources import Digest, Located, locate
-from modelbuild.spec import BuildSpec, FileExporter, PathSource, Strict
+from modelbuild.spec import BuildSpec, FileExporter
 from modelbuild.stage_spec import (
     BenchmarkSpec,
     ExportSpec,
@@ -24,6 +25,7 @@ from modelbuild.stage_spec import (
     StageExporter,
     ValidateSpec,
 )
+from modelbuild.strict import Strict
 from modelbuild.tasks import TASKS, TaskName, task_of
 
 

@@ -20,7 +20,7 @@ from modelbuild.model_files import (
     TOKENIZER_FILES,
     is_weight,
 )
-from modelbuild.spec import HubSource, InitSource, PackageSource, PathSource, Source
+from modelbuild.model_spec import HubSource, InitSource, PackageSource, PathSource, Source
 from modelbuild.stage_spec import FolderFiles, StageModel
 from modelbuild.suggest import closest
 from modelbuild.weight_files import require_file, weight_files

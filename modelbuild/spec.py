@@ -6,24 +6,17 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
     Field,
     StringConstraints,
     field_validator,
     model_validator,
 )
 
+from modelbuild.model_spec import Model
 from modelbuild.session_keys import NOT_SESSION_CONFIG_KEYS, SESSION_CONFIG_KEYS
+from modelbuild.strict import Strict
 from modelbuild.suggest import did_you_mean
 from modelbuild.tasks import TaskName
-
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
-Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-Revision = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
-Repository = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?$")]
-Digests = dict[str, Sha256]
 
 
 def _each_once(names: dict[str, str]) -> dict[str, str]:
@@ -39,73 +32,6 @@ GraphNames = Annotated[dict[str, Annotated[str, StringConstraints(min_length=1)]
 Sizes = Annotated[tuple[Annotated[int, Field(ge=1, le=65536)], ...], Field(min_length=1)]
 ProviderName = Literal["cpu", "cuda", "tensorrt"]
 Mask = Literal["ones", "right", "left", "holes", "one", "empty"]
-
-
-def _scalar(value: Any) -> Any:
-    """Refuse a list or a mapping once, where each member of the union would refuse it again."""
-    if isinstance(value, list | dict):
-        raise ValueError("a number, a text, true, false or null is wanted")
-    return value
-
-
-Scalar = Annotated[bool | int | float | str | None, BeforeValidator(_scalar)]
-
-
-class Strict(BaseModel):
-    """Unknown keys and wrong types are refused, and nothing changes after it was read."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class PackageSource(Strict):
-    """Files carried by an installed Python package: `folder` inside `package`.
-
-    `allow_pickle` lets weights be read from `pytorch_model.bin` where there is no `model.safetensors`, as tensors only.
-    """
-
-    kind: Literal["package"]
-    package: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_]\w*(\.\w+)*$")]
-    folder: str = ""
-    digests: Digests = {}
-    allow_pickle: bool = False
-
-
-class PathSource(Strict):
-    """A local Hugging Face folder. `path` is absolute once the configuration is read."""
-
-    kind: Literal["path"]
-    path: Annotated[str, StringConstraints(min_length=1)]
-    digests: Digests = {}
-    allow_pickle: bool = False
-
-
-class HubSource(Strict):
-    """A repository of the Hugging Face hub at a pinned revision."""
-
-    kind: Literal["hub"]
-    repository: Repository
-    revision: Revision
-    digests: Digests = {}
-    allow_pickle: bool = False
-
-
-class InitSource(Strict):
-    """An architecture from its config, with random weights drawn from `seed`. Not a trained model."""
-
-    kind: Literal["init"]
-    architecture: Annotated[str, StringConstraints(pattern=r"^[A-Z]\w*$")]
-    config: dict[str, Scalar] = {}
-    seed: Annotated[int, Field(ge=0)] = 0
-
-
-Source = Annotated[PackageSource | PathSource | HubSource | InitSource, Field(discriminator="kind")]
-
-
-class Model(Strict):
-    """Which model, and where its files come from."""
-
-    name: Name
-    source: Source
 
 
 class TaskChoice(Strict):

@@ -6,23 +6,21 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from modelbuild.model_spec import InitSource
 from modelbuild.spec import (
     Benchmark,
     BuildSpec,
-    Digests,
     GraphNames,
-    InitSource,
     Opset,
     Optimization,
     Precision,
     Providers,
     PytorchExporter,
     Session,
-    Sha256,
     Sidecar,
-    Strict,
     Validation,
 )
+from modelbuild.strict import Digests, Sha256, Strict
 from modelbuild.tasks import TaskName
 
 

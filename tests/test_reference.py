@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from modelbuild.checkpoint import Fit, require_finite
 from modelbuild.digest import sha256_file
 from modelbuild.errors import ExportError
+from modelbuild.model_spec import InitSource
 from modelbuild.reference import (
     architecture_for,
     input_names,
@@ -28,8 +29,8 @@ from modelbuild.reference import (
     run_reference,
     verify_source,
 )
-from modelbuild.spec import InitSource, Scalar
 from modelbuild.stage_spec import FolderFiles, StageModel
+from modelbuild.strict import Scalar
 from modelbuild.tasks import TASKS, Task
 
 SIZES: dict[str, Any] = {

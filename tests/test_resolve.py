@@ -12,8 +12,9 @@ from checkpoints import safe_weights
 from modelbuild import resolve as module
 from modelbuild.digest import sha256_file
 from modelbuild.errors import ConfigError, ExportError
+from modelbuild.model_spec import InitSource
 from modelbuild.resolve import DigestCache, ResolvedBuild, resolve, stage_specs
-from modelbuild.spec import BuildSpec, InitSource
+from modelbuild.spec import BuildSpec
 from modelbuild.stage_spec import ExportSpec, FolderFiles, OptimizeSpec, PackageSpec, SidecarSpec
 from modelbuild.stages import STAGES
 

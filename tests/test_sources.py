@@ -17,8 +17,8 @@ from checkpoints import entry, safe_weights, with_header
 from modelbuild.digest import sha256_file
 from modelbuild.errors import ExportError
 from modelbuild.model_config import read_config
+from modelbuild.model_spec import HubSource, InitSource, PackageSource, PathSource
 from modelbuild.sources import Located, locate
-from modelbuild.spec import HubSource, InitSource, PackageSource, PathSource
 from modelbuild.stage_spec import FolderFiles, StageModel
 
 WEIGHTS = safe_weights()

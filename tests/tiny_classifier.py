@@ -14,11 +14,12 @@ from tiny_tokenizers import save_wordpiece
 from modelbuild.checks.subject import Subject
 from modelbuild.digest import sha256_file
 from modelbuild.graph import GraphFacts
+from modelbuild.model_spec import InitSource
 from modelbuild.reference import input_names, load_reference
 from modelbuild.report import Check, write_report
 from modelbuild.samples import limits_of
 from modelbuild.signature import Signature, TensorSpec
-from modelbuild.spec import InitSource, Opset, Precision, Providers, Session, Sidecar, Validation
+from modelbuild.spec import Opset, Precision, Providers, Session, Sidecar, Validation
 from modelbuild.stage_spec import FolderFiles, SidecarSpec, StageModel, ValidateSpec
 from modelbuild.stages import sidecar
 from modelbuild.tasks import TASKS, TaskName

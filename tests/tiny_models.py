@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+from modelbuild.model_spec import InitSource
 from modelbuild.report import write_report
-from modelbuild.spec import InitSource, Opset, PytorchExporter
+from modelbuild.spec import Opset, PytorchExporter
 from modelbuild.stage_spec import ExportSpec, StageModel
 from modelbuild.stages import export
 

@@ -14,7 +14,8 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from modelbuild.errors import ConfigError, Problem
-from modelbuild.spec import BuildSpec, FileExporter, PathSource
+from modelbuild.model_spec import PathSource
+from modelbuild.spec import BuildSpec, FileExporter
 from modelbuild.suggest import did_you_mean
 
 FREE = "*"

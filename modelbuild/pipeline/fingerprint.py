@@ -15,9 +15,9 @@ from pathlib import Path
 from modelbuild.candidates import CANDIDATES
 from modelbuild.exporters import EXPORTERS
 from modelbuild.runtime.session import usable_cores
-from modelbuild.spec import Strict
 from modelbuild.stage_spec import ExportSpec, OptimizeSpec
 from modelbuild.stages import STAGES
+from modelbuild.strict import Strict
 
 _ROOT = Path(__file__).resolve().parents[1]
 

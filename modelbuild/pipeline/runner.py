@@ -21,8 +21,8 @@ from modelbuild.errors import ConfigError, HostError, Interrupted, ModelbuildErr
 from modelbuild.pipeline import STAGE_INPUTS, journal
 from modelbuild.pipeline.project import LOG_FOLDER, PARAMS_FILE, host_error, read_locations
 from modelbuild.report import write_metrics, write_report
-from modelbuild.spec import Strict
 from modelbuild.stages import STAGES, Stage
+from modelbuild.strict import Strict
 
 METRICS_FILE = "metrics.json"
 _PR_SET_PDEATHSIG = 1

@@ -16,12 +16,13 @@ from modelbuild.checks.placement import examine, placement_checks
 from modelbuild.checks.subject import Subject
 from modelbuild.errors import HostError
 from modelbuild.graph import MODEL_FILE, read_graph
+from modelbuild.model_spec import InitSource
 from modelbuild.reference import input_names, load_reference
 from modelbuild.report import Check, Report, read_report, write_report
 from modelbuild.runtime.placement import Placement, node_placement
 from modelbuild.runtime.session import SessionSettings
 from modelbuild.samples import limits_of
-from modelbuild.spec import InitSource, Opset, Precision, Providers, PytorchExporter, Session, Validation
+from modelbuild.spec import Opset, Precision, Providers, PytorchExporter, Session, Validation
 from modelbuild.stage_spec import ExportSpec, StageModel, ValidateSpec
 from modelbuild.stages import export
 from modelbuild.tasks import TASKS

@@ -9,7 +9,8 @@ import yaml
 from modelbuild.config.compose import compose, compose_sweep
 from modelbuild.config.location import groups, packaged
 from modelbuild.errors import ConfigError
-from modelbuild.spec import BuildSpec, FileExporter, InitSource, PathSource
+from modelbuild.model_spec import InitSource, PathSource
+from modelbuild.spec import BuildSpec, FileExporter
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"
 # Values for the keys that a file leaves to the user (`???`).

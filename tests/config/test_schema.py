@@ -8,7 +8,8 @@ import pytest
 
 from modelbuild.config.schema import decode, known_keys
 from modelbuild.errors import ConfigError
-from modelbuild.spec import BuildSpec, FileExporter, PathSource
+from modelbuild.model_spec import PathSource
+from modelbuild.spec import BuildSpec, FileExporter
 
 VALUES: dict[str, Any] = {
     "model": {"name": "tiny", "source": {"kind": "init", "architecture": "BertModel", "config": {"hidden_size": 8}}},
@@ -77,7 +78,7 @@ def test_every_dotted_key_of_a_build_is_known_and_free_keys_are_marked() -> None
             {"exporter": {"kind": "file", "path": "a", "input": {}}},
             "unknown key: exporter.input: did you mean 'inputs'",
         ),
-        ({"model.source.allow_pickle": True}, "unknown key: model.source.allow_pickle: choose one of architecture"),
+        ({"model.source.allow_pickle": True}, "unknown key: model.source.allow_pickle: it belongs to"),
         ({"model.source": {"kind": "path", "path": "a", "pth": "b"}}, "unknown key: model.source.pth: did you mean"),
     ],
 )

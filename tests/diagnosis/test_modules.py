@@ -11,10 +11,11 @@ import torch
 from modelbuild.diagnosis.modules import Departure, Evidence, first_departure
 from modelbuild.diagnosis.tensors import OpenGraph, module_outputs
 from modelbuild.graph import MODEL_FILE
+from modelbuild.model_spec import InitSource
 from modelbuild.reference import input_names, load_reference
 from modelbuild.report import write_report
 from modelbuild.samples import Batch, limits_of, random_batch
-from modelbuild.spec import InitSource, Opset, Optimization, Precision, PytorchExporter
+from modelbuild.spec import Opset, Optimization, Precision, PytorchExporter
 from modelbuild.stage_spec import ExportSpec, OptimizeSpec, StageModel
 from modelbuild.stages import export, optimize
 from modelbuild.tasks import TASKS

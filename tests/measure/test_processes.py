@@ -17,9 +17,11 @@ from modelbuild.errors import ExportError, HostError, PackageError
 from modelbuild.measure.probes import Block, count_gflop, gemm_gflops, peak_memory_mib, run_block
 from modelbuild.measure.processes import MeasuredProcess, interleave, open_processes, quietest
 from modelbuild.measure.sides import OnnxruntimeSide, PytorchSide, Side
+from modelbuild.model_spec import InitSource
 from modelbuild.runtime.session import SessionSettings
-from modelbuild.spec import Benchmark, InitSource, Scalar
+from modelbuild.spec import Benchmark
 from modelbuild.stage_spec import StageModel
+from modelbuild.strict import Scalar
 
 INPUTS = {"input_ids": np.ones((2, 3), dtype=np.int64)}
 PLAN = Benchmark(kind="quick", rounds=5, runs=2, warmup=1)

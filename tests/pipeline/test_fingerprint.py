@@ -16,9 +16,10 @@ from modelbuild.pipeline import fingerprint
 from modelbuild.pipeline.fingerprint import host, stage_code, stage_tools
 from modelbuild.pipeline.project import stage_params
 from modelbuild.resolve import ResolvedBuild, resolve, stage_specs
-from modelbuild.spec import BuildSpec, Strict
+from modelbuild.spec import BuildSpec
 from modelbuild.stage_spec import GraphFiles
 from modelbuild.stages import STAGES
+from modelbuild.strict import Strict
 
 Params = dict[str, dict[str, Any]]
 CACHES = (fingerprint._closure, fingerprint._imports, fingerprint._content, fingerprint._version)

@@ -14,10 +14,12 @@ from onnx import TensorProto, helper
 from modelbuild.errors import ExportError, PackageError
 from modelbuild.graph import MODEL_FILE
 from modelbuild.measure.processes import Samples
+from modelbuild.model_spec import InitSource
 from modelbuild.report import read_report, write_report
-from modelbuild.spec import Benchmark, InitSource, Providers, Scalar, Session
+from modelbuild.spec import Benchmark, Providers, Session
 from modelbuild.stage_spec import BenchmarkSpec, StageModel
 from modelbuild.stages import benchmark
+from modelbuild.strict import Scalar
 from modelbuild.tasks import TASKS
 
 HEADER = "bar,case,side,p50_ms,p90_ms,p99_ms\n"

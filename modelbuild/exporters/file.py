@@ -156,7 +156,8 @@ def _name_axes(graph: ir.Model, task: Task) -> None:
     places |= {value: _AXES[: 2 if value.name in task.per_token else 1] for value in graph.graph.outputs}
     names = _names_of_symbols(places)
     # Inside, shapes are hints: where one has a name already that is now taken, nobody knows that it is the same axis.
-    inside: dict[str, str | None] = {axis: None for axis in _AXES if axis in names.values()} | names
+    taken: dict[str, str | None] = dict.fromkeys(axis for axis in _AXES if axis in names.values())
+    inside = taken | names
     for value in _values(graph):
         if value.shape is not None:
             value.shape = _named(value.shape, names if value in places else inside, places.get(value, ()))

@@ -121,6 +121,16 @@ def test_a_source_that_is_not_there_is_exit_3(workspace: Path, capsys: pytest.Ca
     assert (code, lines) == (3, [f"error[EXP]: no such folder: {workspace}/brt: check model.source"])
 
 
+def test_a_graph_that_is_not_there_or_no_graph_is_exit_3(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["plan", "model=bert-tiny", "exporter=file", "exporter.path=theirs.onnx"]
+    line = f"error[EXP]: no such file: {workspace}/theirs.onnx: check exporter.path"
+    assert failed(*words, capsys=capsys) == (3, [line])
+    (workspace / "theirs.onnx").write_bytes(b"PK\x03\x04")
+    code, lines = failed(*words, capsys=capsys)
+    assert (code, len(lines)) == (3, 1)
+    assert lines[0].startswith("error[EXP]: an archive, as PyTorch writes it, not an ONNX file: ")
+
+
 def test_a_user_file_of_another_encoding_is_one_line(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (workspace / "conf" / "model").mkdir(parents=True)
     (workspace / "conf" / "model" / "mine.yaml").write_bytes(b"\xff\xfe")

@@ -151,20 +151,26 @@ def _name_axes(graph: ir.Model, task: Task) -> None:
     """Call the symbolic axes of inputs and outputs `batch` and `sequence`, by their place. A symbol keeps one meaning
     in the whole graph; one that would get two names, or a name that another has, stays, and validation refuses it.
     """
-    places: list[tuple[ir.Value, tuple[str, ...]]]
-    places = [(value, _AXES) for value in graph.graph.inputs if not value.is_initializer()]
-    places += [(value, _AXES[: 2 if value.name in task.per_token else 1]) for value in graph.graph.outputs]
+    places: dict[ir.Value, tuple[str, ...]]
+    places = {value: _AXES for value in graph.graph.inputs if not value.is_initializer()}
+    places |= {value: _AXES[: 2 if value.name in task.per_token else 1] for value in graph.graph.outputs}
+    names = _names_of_symbols(places)
+    # Inside, shapes are hints: where one has a name already that is now taken, nobody knows that it is the same axis.
+    taken: dict[str, str | None] = dict.fromkeys(axis for axis in _AXES if axis in names.values())
+    inside = taken | names
+    for value in _values(graph):
+        if value.shape is not None:
+            value.shape = _named(value.shape, names if value in places else inside, places.get(value, ()))
+
+
+def _names_of_symbols(places: Mapping[ir.Value, Sequence[str]]) -> dict[str, str | None]:
     wanted: dict[str, set[str]] = {}
-    for value, axes in places:
+    for value, axes in places.items():
         for symbol, axis in zip(_symbols(value), axes, strict=False):
             if symbol:
                 wanted.setdefault(symbol, set()).add(axis)
-    others = {symbol for value in _values(graph) for symbol in _symbols(value) if symbol} - set(wanted)
-    names = {symbol: next(iter(axes)) for symbol, axes in wanted.items() if len(axes) == 1 and not axes & others}
-    anonymous = dict(places)
-    for value in _values(graph):
-        if value.shape is not None:
-            value.shape = _named(value.shape, names, anonymous.get(value, ()))
+    others = {symbol for value in places for symbol in _symbols(value) if symbol} - set(wanted)
+    return {symbol: next(iter(axes)) for symbol, axes in wanted.items() if len(axes) == 1 and not axes & others}
 
 
 def _symbols(value: ir.Value) -> list[str | None]:
@@ -173,7 +179,7 @@ def _symbols(value: ir.Value) -> list[str | None]:
     return [axis.value if isinstance(axis, ir.SymbolicDim) else None for axis in axes]
 
 
-def _named(shape: ir.Shape, names: Mapping[str, str], anonymous: Sequence[str]) -> ir.Shape:
+def _named(shape: ir.Shape, names: Mapping[str, str | None], anonymous: Sequence[str]) -> ir.Shape:
     """`shape` with its symbols renamed, and axes without size and symbol called as in `anonymous`, by place."""
     axes: list[int | str | None] = []
     for place, axis in enumerate(shape):

@@ -157,6 +157,16 @@ def test_inner_values_speak_of_the_same_axes(path: Path) -> None:
     assert [axis.dim_param for axis in inner.type.tensor_type.shape.dim][:2] == ["batch", "sequence"]
 
 
+def test_inner_axes_that_have_the_tasks_names_already_are_not_taken_for_the_same(path: Path) -> None:
+    def rename(model: Any) -> None:
+        model.graph.value_info[0].type.tensor_type.shape.dim[2].dim_param = "batch"
+
+    changed(path, rename)
+    model = onnx.load(exported(path) / MODEL_FILE)
+    (inner,) = (value for value in model.graph.value_info if value.name == "rows")
+    assert [axis.dim_param for axis in inner.type.tensor_type.shape.dim] == ["batch", "sequence", ""]
+
+
 def test_paths_of_the_machine_that_exported_it_do_not_come_along(path: Path) -> None:
     assert b"colleague" in path.read_bytes()
     assert not any(b"colleague" in file.read_bytes() for file in exported(path).iterdir())
@@ -440,8 +450,12 @@ def test_any_opset_that_onnxruntime_takes_is_taken_as_it_is(opset: int, path: Pa
     assert read_graph(exported(path) / MODEL_FILE).opsets == {"": opset}
 
 
-def tiny_bert(folder: Path) -> Path:
-    """The tiny BERT as a colleague would export it: by torch, with names, axes, order and files of their own."""
+@pytest.fixture(scope="session")
+def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny BERT as a colleague would export it: by torch, with names, axes, order and files of their own. A folder,
+    not to be changed; `own` is a copy.
+    """
+    folder = tmp_path_factory.mktemp("colleague")
     build = resolve(compose(["model=bert-tiny", "opset=18"], folder).spec, sha256_file)
     spec = stage_specs(build, {})["export"]
     assert isinstance(spec, ExportSpec)
@@ -463,7 +477,14 @@ def tiny_bert(folder: Path) -> Path:
     (folder / "own").mkdir()
     theirs = folder / "own" / "their model.onnx"
     onnx.save(model, theirs, save_as_external_data=True, all_tensors_to_one_file=True, location="their weights")
-    return theirs
+    return theirs.parent
+
+
+@pytest.fixture
+def own(tiny_bert: Path, tmp_path: Path) -> Path:
+    """Its file, in the folder `own` of a workspace."""
+    shutil.copytree(tiny_bert, tmp_path / "own")
+    return tmp_path / "own" / "their model.onnx"
 
 
 OWN = (
@@ -474,8 +495,9 @@ OWN = (
 
 
 @pytest.mark.slow
-def test_a_colleagues_graph_becomes_a_verified_package_and_a_moved_one_is_not_built_again(tmp_path: Path) -> None:
-    path = tiny_bert(tmp_path)
+def test_a_colleagues_graph_becomes_a_verified_package_and_a_moved_one_is_not_built_again(
+    own: Path, tmp_path: Path
+) -> None:
     finished = run(*OWN, "exporter.path='own/their model.onnx'", cwd=tmp_path)
     assert finished.returncode == 0, finished.stderr
     (build,) = builds(tmp_path)
@@ -483,8 +505,8 @@ def test_a_colleagues_graph_becomes_a_verified_package_and_a_moved_one_is_not_bu
     manifest = json.loads((build / "package" / "manifest.json").read_text(encoding="utf-8"))
     assert manifest["verified"]
     assert manifest["opsets"] == {"": 18}
-    assert manifest["source"]["graph"] == sha256_file(path)
-    assert manifest["build"]["exporter"]["path"] == path.name
+    assert manifest["source"]["graph"] == sha256_file(own)
+    assert manifest["build"]["exporter"]["path"] == own.name
     assert [tensor["name"] for tensor in manifest["signature"]["inputs"]] == [*NAMES, "token_type_ids"]
     kept = [file for file in (build / "package").rglob("*") if file.is_file()]
     assert not any(str(tmp_path).encode() in file.read_bytes() for file in (*kept, build / "params.yaml"))
@@ -495,11 +517,10 @@ def test_a_colleagues_graph_becomes_a_verified_package_and_a_moved_one_is_not_bu
 
 
 @pytest.mark.slow
-def test_a_graph_with_one_wrong_weight_is_not_packaged(tmp_path: Path) -> None:
-    path = tiny_bert(tmp_path)
-    data = path.parent / "their weights"
+def test_a_graph_with_one_wrong_weight_is_not_packaged(own: Path, tmp_path: Path) -> None:
+    data = own.parent / "their weights"
     values = np.fromfile(data, dtype=np.float32)
-    values[: 32 * 8] += 0.05
+    values[: 32 * 8 : 2] += 0.05
     values.tofile(data)
     finished = run(*OWN, "exporter.path='own/their model.onnx'", cwd=tmp_path)
     assert finished.returncode == 5, finished.stderr
@@ -508,13 +529,14 @@ def test_a_graph_with_one_wrong_weight_is_not_packaged(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("validation", ["quick", "off"])
-def test_a_graph_with_fixed_axes_is_refused_by_validation_and_passes_without(validation: str, tmp_path: Path) -> None:
-    path = tiny_bert(tmp_path)
-    model = onnx.load(path)
+def test_a_graph_with_fixed_axes_is_refused_by_validation_and_passes_without(
+    validation: str, own: Path, tmp_path: Path
+) -> None:
+    model = onnx.load(own)
     for value in (*model.graph.input, *model.graph.output):
         for axis, size in zip(value.type.tensor_type.shape.dim, (2, 8), strict=False):
             axis.dim_value = size
-    onnx.save(model, path)
+    onnx.save(model, own)
     words = [word for word in OWN if not word.startswith("validation")]
     finished = run(*words, f"validation={validation}", "exporter.path='own/their model.onnx'", cwd=tmp_path)
     assert finished.returncode == (5 if validation == "quick" else 0), finished.stderr

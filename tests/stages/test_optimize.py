@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -20,6 +21,7 @@ from modelbuild.candidates import ort_level, transformer
 from modelbuild.errors import OptimizeError
 from modelbuild.fusions import torchscript
 from modelbuild.graph import MODEL_FILE, read_graph
+from modelbuild.report import read_report, write_report
 from modelbuild.samples import MASKS
 from modelbuild.spec import Optimization, Precision
 from modelbuild.stage_spec import OptimizeSpec
@@ -55,6 +57,16 @@ def test_transformer_fuses_attention_and_keeps_the_mask_as_it_is(exported: Path,
     check = next(check for check in report.checks if check.name == "matches export")
     assert check.worst is not None
     assert check.worst < 1e-5
+
+
+def test_a_graph_that_came_in_a_file_is_fused_by_what_it_looks_like(exported: Path, tmp_path: Path) -> None:
+    source, out = tmp_path / "export", tmp_path / "out"
+    shutil.copytree(exported, source)
+    out.mkdir()
+    report = read_report(source / "report.json")
+    write_report(replace(report, facts={**report.facts, "exporter": "file"}), source / "report.json")
+    found = optimize.run(_spec("transformer"), {"export": source}, out)
+    assert found.facts["operators"]["com.microsoft.Attention"] == 1
 
 
 def test_a_saved_level_is_portable(exported: Path, tmp_path: Path) -> None:

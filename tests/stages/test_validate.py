@@ -40,7 +40,9 @@ def inputs(exported: Path, tiny: StageModel, tmp_path: Path) -> dict[str, Path]:
     return folders
 
 
-def _validate(tiny: StageModel, inputs: dict[str, Path], validation: Validation = STRICT, opset: int = 20) -> Report:
+def _validate(
+    tiny: StageModel, inputs: dict[str, Path], validation: Validation = STRICT, opset: int | str = 20
+) -> Report:
     spec = ValidateSpec(
         model=tiny,
         task="feature-extraction",
@@ -153,6 +155,14 @@ def test_a_wrong_interface_is_found(
 
 def test_another_opset_is_found(tiny: StageModel, inputs: dict[str, Path]) -> None:
     assert _failed(_validate(tiny, inputs, opset=18)) == {"opset"}
+
+
+def test_a_file_may_have_any_opset_and_keeps_it(tiny: StageModel, inputs: dict[str, Path]) -> None:
+    assert _validate(tiny, inputs, opset="auto").passed
+    _edit(inputs["optimize"], lambda model: setattr(model.opset_import[0], "version", 21))
+    report = _validate(tiny, inputs, opset="auto")
+    (check,) = (check for check in report.checks if check.name == "opset")
+    assert (check.passed, check.where) == (False, "graph: 21, exported: 20")
 
 
 def test_a_config_for_another_task_is_found(tiny: StageModel, inputs: dict[str, Path]) -> None:

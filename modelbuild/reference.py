@@ -120,7 +120,7 @@ def _from_checkpoint(source: FolderFiles, folder: Path, task: Task) -> tuple[tor
             folder,
             config=config,
             dtype=torch.float32,
-            attn_implementation="sdpa",
+            attn_implementation=_attention(config, task),
             use_safetensors=not any(map(is_pickle, source.files)),
             weights_only=True,
             **local,
@@ -131,6 +131,12 @@ def _from_checkpoint(source: FolderFiles, folder: Path, task: Task) -> tuple[tor
         refuse_pickle(error, str(folder))
         raise ExportError(f"transformers cannot load it for {task.name}: {error}", where=str(folder)) from error
     return model, info
+
+
+def _attention(config: Any, task: Task) -> str:
+    """PyTorch's own attention where the architecture has it, and otherwise the one that is written out."""
+    architecture = getattr(transformers, architecture_for({"model_type": config.model_type}, task))
+    return "sdpa" if getattr(architecture, "_supports_sdpa", False) else "eager"
 
 
 def _stored_shapes(source: FolderFiles, folder: Path) -> dict[str, Shape]:
@@ -150,7 +156,9 @@ def _initialized(source: InitSource, task: Task) -> torch.nn.Module:
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(source.seed)
-            return getattr(transformers, task.auto_class).from_config(config, attn_implementation="sdpa")
+            return getattr(transformers, task.auto_class).from_config(
+                config, attn_implementation=_attention(config, task)
+            )
     except Exception as error:
         raise ExportError(
             f"{source.architecture} cannot be made for {task.name}: {error}", where="model.source.config"

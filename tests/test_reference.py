@@ -535,3 +535,12 @@ def test_running_gives_the_named_outputs_without_gradients() -> None:
     assert list(found) == ["last_hidden_state"]
     assert found["last_hidden_state"].shape == (1, 3, 8)
     assert found["last_hidden_state"].dtype == np.float32
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("architecture", "attention"), [("BertModel", "sdpa"), ("ElectraModel", "eager")])
+def test_attention_is_pytorchs_own_where_the_architecture_has_it(architecture: str, attention: str) -> None:
+    config: dict[str, Scalar] = {"num_hidden_layers": 1, "hidden_size": 8, "num_attention_heads": 2}
+    source = InitSource(kind="init", architecture=architecture, config=config)
+    model = load_reference(StageModel(source=source), TASKS["feature-extraction"], None)
+    assert model.config._attn_implementation == attention

@@ -109,7 +109,7 @@ def _owner(path: tuple[int | str, ...], dotted: str) -> str:
     kinds = [typing.get_args(model.model_fields["kind"].annotation)[0] for model in variants]
     having = [kind for kind, model in zip(kinds, variants, strict=True) if path[-1] in model.model_fields]
     union = dotted.rpartition(".")[0]
-    return f"it belongs to {union}={having[0]}" if len(variants) > 1 and having else ""
+    return f"it belongs to {union}={'|'.join(having)}" if len(variants) > 1 and having else ""
 
 
 def _models(path: tuple[int | str, ...]) -> list[type[BaseModel]]:

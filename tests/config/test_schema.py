@@ -78,7 +78,7 @@ def test_every_dotted_key_of_a_build_is_known_and_free_keys_are_marked() -> None
             {"exporter": {"kind": "file", "path": "a", "input": {}}},
             "unknown key: exporter.input: did you mean 'inputs'",
         ),
-        ({"model.source.allow_pickle": True}, "unknown key: model.source.allow_pickle: it belongs to"),
+        ({"model.source.allow_pickle": True}, "unknown key: model.source.allow_pickle: it belongs to model.source="),
         ({"model.source": {"kind": "path", "path": "a", "pth": "b"}}, "unknown key: model.source.pth: did you mean"),
     ],
 )

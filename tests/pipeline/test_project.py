@@ -141,7 +141,7 @@ def test_a_declared_build_of_a_file_knows_its_content_and_keeps_its_place_apart(
     params = state.read_yaml(folder / "params.yaml")
     digest = sha256_file(workspace / "theirs.onnx")
     assert params["export"]["exporter"] == {"kind": "file", "graph": digest, "data": {}, "inputs": {}, "outputs": {}}
-    assert params["optimize"]["optimization"] == {"kind": "none"}
+    assert params["optimize"]["optimization"]["kind"] == "none"
     assert str(workspace) not in (folder / "params.yaml").read_text(encoding="utf-8")
 
 

@@ -120,6 +120,7 @@ def stage_specs(build: ResolvedBuild, host: Mapping[str, str]) -> dict[str, Stri
             providers=spec.providers,
             session=spec.session,
             validation=spec.validation,
+            host={} if set(spec.providers.order) == {"cpu"} else dict(host),
         ),
         "benchmark": BenchmarkSpec(
             model=weights,

@@ -77,7 +77,10 @@ class OptimizeSpec(Strict):
 
 
 class ValidateSpec(Strict):
-    """What validate depends on, beside the optimized graph and the sidecar files."""
+    """What validate depends on, beside the exported and the optimized graph and the sidecar files.
+
+    `host` names the machine that its verdict on other providers than the CPU holds for; for the CPU alone it is empty.
+    """
 
     model: StageModel
     task: TaskName
@@ -86,6 +89,7 @@ class ValidateSpec(Strict):
     providers: Providers
     session: Session
     validation: Validation
+    host: dict[str, str] = {}
 
 
 class BenchmarkSpec(Strict):

@@ -256,7 +256,10 @@ def test_another_version_of_a_tool_changes_the_stages_that_use_it(
         forget()
 
 
-def test_the_machine_is_part_of_the_benchmark_alone() -> None:
-    build = tiny()
-    assert differing(stage_specs(build, host()), stage_specs(build, host() | {"cores": "0"})) == {"benchmark"}
+@pytest.mark.parametrize(("providers", "stages"), [("cpu", {"benchmark"}), ("cuda", {"benchmark", "validate"})])
+def test_the_machine_is_part_of_the_benchmark_and_of_a_verdict_on_other_providers(
+    providers: str, stages: set[str]
+) -> None:
+    build = tiny(f"providers={providers}")
+    assert differing(stage_specs(build, host()), stage_specs(build, host() | {"cores": "0"})) == stages
     assert set(host()) == {"machine", "processor", "cores"}

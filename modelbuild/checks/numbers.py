@@ -59,6 +59,9 @@ def _findings(case: Case, task: Task, rule: Rule, own: dict[str, float]) -> list
     findings: list[Finding] = []
     for name in task.outputs:
         values = case.values(name, per_token=name in task.per_token)
+        if values.candidate.shape != values.reference.shape:
+            findings += parity(values, rule, own[name])
+            continue
         own[name] = max(own[name], own_error(values))
         findings += parity(values, rule, own[name])
         findings += _agreement(values, task, rule, findings[-2].limit)

@@ -26,6 +26,10 @@ def diagnose(runs: Runs, numbers: Numbers, optimization: str) -> Diagnosis:
     """Why the first batch that failed did. The file that ships was made by `optimization`."""
     batch = numbers.failing
     assert batch is not None
+    case = runs.case(batch)
+    if case.candidate is None:
+        place = f"the graph does not run: {case.error}; {_kinds(numbers)}"
+        return Diagnosis(place=place, cause="not looked for: what does not run has nothing to compare")
     departure = _departure(runs, batch)
     return Diagnosis(place=f"{_where(departure)}; {_kinds(numbers)}", cause=culprit(runs, batch, optimization))
 

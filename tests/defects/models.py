@@ -20,15 +20,7 @@ from modelbuild.report import Report, write_report
 from modelbuild.runtime.placement import node_placement
 from modelbuild.runtime.session import SessionSettings
 from modelbuild.sources import locate
-from modelbuild.spec import (
-    Opset,
-    Optimization,
-    Precision,
-    Providers,
-    Session,
-    Sidecar,
-    Validation,
-)
+from modelbuild.spec import Opset, Optimization, Precision, Providers, Session, Sidecar, Validation
 from modelbuild.stage_spec import ExportSpec, FolderFiles, OptimizeSpec, SidecarSpec, StageModel, ValidateSpec
 from modelbuild.stages import export, optimize, sidecar, validate
 from modelbuild.strict import Scalar

@@ -75,34 +75,49 @@ class Finding:
         return self.value / self.limit if self.limit else 0.0
 
 
+@dataclass(frozen=True, kw_only=True)
+class Usual:
+    """What is usual for an output: PyTorch's own fp32 error and the largest value, the largest that were seen so far.
+
+    A batch with few valid values may by chance have a small error and small values, where the arithmetic that led to
+    them is the same.
+    """
+
+    error: float = 0.0
+    scale: float = 0.0
+
+    def seen(self, values: Values) -> Usual:
+        """The same after one case more."""
+        _, torch32, torch64 = values.at_valid()
+        truth = torch32 if torch64 is None else torch64
+        return Usual(error=max(self.error, own_error(values)), scale=max(self.scale, _scale(truth)))
+
+
 def own_error(values: Values) -> float:
-    """PyTorch's own fp32 error, the largest one as a share of the largest value. 0 where there is no oracle."""
+    """PyTorch's own fp32 error, the largest one in the output's unit. 0 where there is no oracle."""
     _, torch32, torch64 = values.at_valid()
     if torch64 is None:
         return 0.0
     # Where PyTorch itself overflows it says nothing of its error elsewhere.
     finite = np.isfinite(torch32) & np.isfinite(torch64)
     with np.errstate(invalid="ignore"):
-        error = float(np.max(np.abs(torch32 - torch64), where=finite, initial=0.0))
-    return error / _scale(torch64)
+        return float(np.max(np.abs(torch32 - torch64), where=finite, initial=0.0))
 
 
-def allowed(values: Values, rule: Rule, own: float) -> Array:
+def allowed(values: Values, rule: Rule, usual: Usual) -> Array:
     """The largest error allowed for each value at valid positions.
 
-    `own` is PyTorch's own error where this case has no oracle to tell. The candidate is then compared with PyTorch
-    fp32, and may use that error once more.
+    Where there is no oracle the candidate is compared with PyTorch fp32, and may use PyTorch's usual error once more.
     """
     _, torch32, torch64 = values.at_valid()
     if rule.absolute:
         return np.asarray((rule.atol or 0.0) + (rule.rtol or 0.0) * np.abs(torch32) + np.finfo(np.float64).tiny)
-    if torch64 is None:
-        share = (rule.oracle_factor + 1) * own + rule.floor
-        return np.full(torch32.shape, share * _scale(torch32))
-    return np.full(torch32.shape, (rule.oracle_factor * own_error(values) + rule.floor) * _scale(torch64))
+    usual = usual.seen(values)
+    factor = rule.oracle_factor + (torch64 is None)
+    return np.full(torch32.shape, factor * usual.error + rule.floor * usual.scale)
 
 
-def parity(values: Values, rule: Rule, own: float) -> list[Finding]:
+def parity(values: Values, rule: Rule, usual: Usual) -> list[Finding]:
     """How far the candidate is off, and how many of its values are not finite where PyTorch's are.
 
     Values that are not finite equal nothing, not even each other.
@@ -114,7 +129,7 @@ def parity(values: Values, rule: Rule, own: float) -> list[Finding]:
     mine, torch32, torch64 = values.at_valid()
     with np.errstate(invalid="ignore"):
         errors = np.abs(mine - (torch32 if torch64 is None or rule.absolute else torch64))
-        limits = allowed(values, rule, own)
+        limits = allowed(values, rule, usual)
         used = np.where(np.isnan(errors), np.inf, errors / limits)
     flat = int(np.argmax(used))
     at = np.unravel_index(flat, errors.shape)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy.typing as npt
 import torch
 import transformers
 
+from modelbuild.architectures import architecture_for, attention_for, init_config
 from modelbuild.checkpoint import Fit, Shape, refuse_pickle, require_every_weight, require_finite, require_shapes
 from modelbuild.digest import sha256_file
 from modelbuild.errors import ExportError
@@ -120,7 +120,7 @@ def _from_checkpoint(source: FolderFiles, folder: Path, task: Task) -> tuple[tor
             folder,
             config=config,
             dtype=torch.float32,
-            attn_implementation=_attention(config, task),
+            attn_implementation=attention_for(config, task),
             use_safetensors=not any(map(is_pickle, source.files)),
             weights_only=True,
             **local,
@@ -131,12 +131,6 @@ def _from_checkpoint(source: FolderFiles, folder: Path, task: Task) -> tuple[tor
         refuse_pickle(error, str(folder))
         raise ExportError(f"transformers cannot load it for {task.name}: {error}", where=str(folder)) from error
     return model, info
-
-
-def _attention(config: Any, task: Task) -> str:
-    """PyTorch's own attention where the architecture has it, and otherwise the one that is written out."""
-    architecture = getattr(transformers, architecture_for({"model_type": config.model_type}, task))
-    return "sdpa" if getattr(architecture, "_supports_sdpa", False) else "eager"
 
 
 def _stored_shapes(source: FolderFiles, folder: Path) -> dict[str, Shape]:
@@ -152,66 +146,17 @@ def _stored_shapes(source: FolderFiles, folder: Path) -> dict[str, Shape]:
 
 
 def _initialized(source: InitSource, task: Task) -> torch.nn.Module:
-    config = _init_config(source)
+    config = init_config(source)
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(source.seed)
             return getattr(transformers, task.auto_class).from_config(
-                config, attn_implementation=_attention(config, task)
+                config, attn_implementation=attention_for(config, task)
             )
     except Exception as error:
         raise ExportError(
             f"{source.architecture} cannot be made for {task.name}: {error}", where="model.source.config"
         ) from error
-
-
-def _init_config(source: InitSource) -> Any:
-    architecture = getattr(transformers, source.architecture, None)
-    config_class = getattr(architecture, "config_class", None)
-    if config_class is None:
-        raise ExportError(
-            f"transformers has no model class '{source.architecture}'",
-            where="model.source.architecture",
-            hint=did_you_mean(
-                source.architecture, [name for name in dir(transformers) if "Model" in name or "For" in name]
-            ),
-        )
-    known = {"num_labels", *config_class().to_dict(), *config_class.attribute_map}
-    for key in source.config:
-        if key not in known:
-            raise ExportError(
-                f"{config_class.__name__} has no '{key}'", where="model.source.config", hint=did_you_mean(key, known)
-            )
-    try:
-        return config_class(**source.config)
-    except Exception as error:
-        raise ExportError(f"{config_class.__name__} refuses it: {error}", where="model.source.config") from error
-
-
-def reference_config(source: InitSource) -> dict[str, Any]:
-    """The `config.json` of an `init` source, as plain JSON values."""
-    config: dict[str, Any] = json.loads(_init_config(source).to_json_string(use_diff=False))
-    return config
-
-
-def architecture_for(config: Mapping[str, Any], task: Task) -> str:
-    """The class that transformers builds for `task` from a model config: `BertForMaskedLM` for bert and fill-mask.
-
-    Raises ExportError when the model type has no class for the task.
-    """
-    mapping = getattr(transformers, task.auto_class)._model_mapping  # noqa: SLF001 - there is no public one
-    model_type = config["model_type"]
-    known = transformers.CONFIG_MAPPING
-    config_class = known[model_type] if model_type in known else None  # noqa: SIM401 - its get() loads nothing
-    if config_class is None or config_class not in mapping:
-        raise ExportError(
-            f"transformers has no {task.name} model for model_type '{model_type}'",
-            where=CONFIG_FILE,
-            hint="choose another task" if config_class else did_you_mean(model_type, known.keys()),
-        )
-    found = mapping[config_class]
-    first = found[0] if isinstance(found, tuple) else found
-    return str(first.__name__)
 
 
 def input_names(model: torch.nn.Module, task: Task) -> tuple[str, ...]:
@@ -243,9 +188,3 @@ def parse_config(config: Mapping[str, Any]) -> Any:
         return config_class.from_dict(dict(config))
     except Exception as error:
         raise ExportError(f"{config_class.__name__} refuses it: {error}", where="config.json") from error
-
-
-def is_model_class(name: str) -> bool:
-    """Whether transformers has a model class of that name."""
-    found = getattr(transformers, name, None)
-    return isinstance(found, type) and issubclass(found, transformers.PreTrainedModel)

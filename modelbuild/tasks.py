@@ -14,6 +14,8 @@ TaskName = Literal[
 ]
 
 TEXT_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+# A graph may do without these, and then means what PyTorch does when it is not given them.
+OPTIONAL_INPUTS = frozenset({"token_type_ids"})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -39,6 +39,7 @@ ROWS = (
     ("spec", "manifest", "parity", "checkpoint", "model_config", "weight_files"),
     ("agreement",),
     ("stage_spec",),
+    ("architectures",),
     ("sources", "reference", "tokenizer", "graph", "runtime"),
     ("graph_source", "golden_text", "fusions"),
     ("exporters", "candidates", "measure", "resolve", "preflight", "render", "checks"),

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from modelbuild.parity import Finding, Rule, Values, own_error, parity, worst_of
+from modelbuild.parity import Finding, Rule, Usual, Values, own_error, parity, worst_of
 
 Array = npt.NDArray[Any]
 
@@ -33,7 +33,7 @@ def found(
     rule: Rule = ORACLE,
 ) -> list[Finding]:
     truth = reference if oracle is None else oracle
-    return parity(values(candidate, reference, oracle=truth, valid=valid), rule, 0.0)
+    return parity(values(candidate, reference, oracle=truth, valid=valid), rule, Usual())
 
 
 def compared(
@@ -193,17 +193,24 @@ def test_what_is_beyond_a_limit_of_zero_or_not_finite_is_infinitely_bad(
     assert Finding(check="a", value=value, limit=limit, where="").badness == badness
 
 
-def test_without_an_oracle_the_own_error_is_taken_from_elsewhere_and_counts_once_more() -> None:
+def test_without_an_oracle_the_usual_error_counts_once_more() -> None:
     alone = values(changed(TOKENS, (1, 0, 1), 8.5))
     assert own_error(alone) == 0
-    (off, _) = parity(alone, ORACLE, 1e-3)
+    (off, _) = parity(alone, ORACLE, Usual(error=1e-3))
     assert off.value == 0.5
-    assert off.limit == pytest.approx((5 * 1e-3 + 1e-6) * LARGEST)
+    assert off.limit == pytest.approx(5 * 1e-3 + 1e-6 * LARGEST)
 
 
-def test_the_own_error_is_the_largest_as_a_share_of_the_largest_value() -> None:
-    oracle = changed(TOKENS, (0, 1, 0), 3.5)
-    assert own_error(values(TOKENS, oracle=oracle)) == pytest.approx(0.5 / LARGEST)
+def test_the_own_error_is_the_largest() -> None:
+    assert own_error(values(TOKENS, oracle=changed(TOKENS, (0, 1, 0), 3.5))) == 0.5
+
+
+def test_small_values_and_a_small_error_may_be_chance_so_that_what_is_usual_counts() -> None:
+    usual = Usual().seen(values(TOKENS, oracle=changed(TOKENS, (0, 1, 0), 3.5)))
+    assert usual == Usual(error=0.5, scale=LARGEST)
+    small = TOKENS / 1000
+    (off, _) = parity(values(small, small, oracle=small), ORACLE, usual)
+    assert off.limit == pytest.approx(4 * 0.5 + 1e-6 * LARGEST)
 
 
 def test_a_reference_of_zeros_can_be_matched() -> None:

@@ -15,20 +15,12 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
+from modelbuild.architectures import architecture_for, reference_config
 from modelbuild.checkpoint import Fit, require_finite
 from modelbuild.digest import sha256_file
 from modelbuild.errors import ExportError
 from modelbuild.model_spec import InitSource
-from modelbuild.reference import (
-    architecture_for,
-    input_names,
-    load_again,
-    load_original,
-    load_reference,
-    reference_config,
-    run_reference,
-    verify_source,
-)
+from modelbuild.reference import input_names, load_again, load_original, load_reference, run_reference, verify_source
 from modelbuild.stage_spec import FolderFiles, StageModel
 from modelbuild.strict import Scalar
 from modelbuild.tasks import TASKS, Task

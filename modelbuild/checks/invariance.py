@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from modelbuild.checks.runs import Runs
-from modelbuild.parity import Finding, allowed, own_error, worst_of
+from modelbuild.parity import Finding, Usual, allowed, worst_of
 from modelbuild.reference import Outputs
 from modelbuild.report import Check
 from modelbuild.runtime.session import SessionSettings
@@ -52,7 +52,7 @@ def _differences(name: str, runs: Runs, batch: Batch, first: Outputs, second: Ou
     case = runs.case(batch)
     for output in runs.subject.task.outputs:
         values = case.values(output, per_token=output in runs.subject.task.per_token)
-        limit = 2 * float(np.max(allowed(values, runs.rule, own_error(values))))
+        limit = 2 * float(np.max(allowed(values, runs.rule, Usual())))
         with np.errstate(invalid="ignore"):
             worst = float(np.max(np.abs(first[output][values.valid] - second[output][values.valid]).astype(np.float64)))
         yield Finding(check=name, value=worst, limit=limit, where=f"{output}, {batch.label}")

@@ -11,7 +11,7 @@ import onnxruntime as ort
 
 from modelbuild.agreement import embeddings, scores
 from modelbuild.checks.runs import Case, Runs, batches_of
-from modelbuild.parity import Finding, Rule, Values, own_error, parity, worst_of
+from modelbuild.parity import Finding, Rule, Usual, Values, parity, worst_of
 from modelbuild.report import Check
 from modelbuild.samples import Batch
 from modelbuild.tasks import Task
@@ -19,40 +19,44 @@ from modelbuild.tasks import Task
 
 @dataclass(frozen=True, kw_only=True)
 class Numbers:
-    """What came of all batches: the checks, PyTorch's own error of each output as a share of its largest value, the
-    first batch that failed, and for each kind of batch how many failed of how many.
+    """What came of all batches: the checks, what is usual for each output, the first batch that failed, for each kind
+    of batch how many failed of how many, and whether the model `runs` at all.
     """
 
     checks: tuple[Check, ...]
-    own_errors: dict[str, float]
+    usual: dict[str, Usual]
     failing: Batch | None
     kinds: dict[str, tuple[int, int]]
+    runs: bool
 
 
 def compare_all(runs: Runs) -> Numbers:
     """Run every batch on both sides, and compare."""
     findings: list[Finding] = []
     failing: Batch | None = None
-    own: dict[str, float] = defaultdict(float)
+    usual: dict[str, Usual] = defaultdict(Usual)
     kinds: dict[str, tuple[int, int]] = {}
+    works = True
     for batch in batches_of(runs.subject):
-        found = _findings(runs.case(batch), runs.subject.task, runs.rule, own)
+        case = runs.case(batch)
+        found = _findings(case, runs.subject.task, runs.rule, usual)
         findings += found
+        works = works and case.candidate is not None
         failed, count = kinds.get(batch.kind, (0, 0))
         wrong = any(finding.badness > 1 for finding in found)
         kinds[batch.kind] = (failed + wrong, count + 1)
         failing = batch if wrong and failing is None else failing
-    return Numbers(checks=tuple(worst_of(findings)), own_errors=dict(own), failing=failing, kinds=kinds)
+    return Numbers(checks=tuple(worst_of(findings)), usual=dict(usual), failing=failing, kinds=kinds, runs=works)
 
 
 def agrees(runs: Runs, batch: Batch, session: ort.InferenceSession | None = None) -> bool:
     """Whether one small batch comes out right, from the file that ships or another `session`."""
-    found = _findings(runs.case(batch, session), runs.subject.task, runs.rule, defaultdict(float))
+    found = _findings(runs.case(batch, session), runs.subject.task, runs.rule, defaultdict(Usual))
     return all(finding.badness <= 1 for finding in found)
 
 
-def _findings(case: Case, task: Task, rule: Rule, own: dict[str, float]) -> list[Finding]:
-    """Everything about one batch. `own` collects PyTorch's own errors from the batches that have an oracle."""
+def _findings(case: Case, task: Task, rule: Rule, usual: dict[str, Usual]) -> list[Finding]:
+    """Everything about one batch. `usual` collects what is usual for each output."""
     if case.candidate is None:
         where = f"{case.batch.label}: does not run: {case.error}"
         return [Finding(check=f"parity.{name}", value=float("inf"), limit=1.0, where=where) for name in task.outputs]
@@ -60,10 +64,10 @@ def _findings(case: Case, task: Task, rule: Rule, own: dict[str, float]) -> list
     for name in task.outputs:
         values = case.values(name, per_token=name in task.per_token)
         if values.candidate.shape != values.reference.shape:
-            findings += parity(values, rule, own[name])
+            findings += parity(values, rule, usual[name])
             continue
-        own[name] = max(own[name], own_error(values))
-        findings += parity(values, rule, own[name])
+        usual[name] = usual[name].seen(values)
+        findings += parity(values, rule, usual[name])
         findings += _agreement(values, task, rule, findings[-2].limit)
     return findings
 

@@ -113,12 +113,14 @@ def _rule(subject: Subject) -> Rule:
 
 
 def batches_of(subject: Subject) -> Iterator[Batch]:
-    """What both sides are run on, small inputs first."""
+    """What both sides are run on: first short inputs, the larger batches before the smaller ones, because they tell
+    more of what is usual; then long ones.
+    """
     validation, names, limits = subject.spec.validation, subject.names, subject.limits
     yield from random_batches(
         names,
         limits,
-        batches=validation.batch_sizes,
+        batches=sorted(validation.batch_sizes, reverse=True),
         sequences=validation.sequence_lengths,
         masks=validation.masks,
         seed=validation.seed,

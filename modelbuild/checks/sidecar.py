@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from modelbuild.architectures import is_model_class
 from modelbuild.checks.subject import Subject
 from modelbuild.config_fields import TOKENS, dimensions, token_ids
 from modelbuild.errors import ExportError
 from modelbuild.golden_text import golden_text
 from modelbuild.model_files import CONFIG_FILE
-from modelbuild.reference import is_model_class
 from modelbuild.report import Check, read_report
 from modelbuild.tokenizer import open_tokenizer, tokenizer_size
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import tempfile
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -17,6 +16,7 @@ from modelbuild.checks.numbers import agrees
 from modelbuild.checks.runs import Runs
 from modelbuild.diagnosis.tensors import session_of
 from modelbuild.errors import ModelbuildError
+from modelbuild.fusions.blame import verdict
 from modelbuild.graph import MODEL_FILE
 from modelbuild.report import read_report
 from modelbuild.runtime.session import SessionSettings
@@ -31,39 +31,47 @@ def culprit(runs: Runs, batch: Batch, optimization: str) -> str:
     """What brought in the departure on `batch`, in words, for a file that was optimized by `optimization`."""
     if agrees(runs, batch, runs.open(_PLAIN)):
         level = runs.settings().graph_optimization_level
-        guilty = ", ".join(_of_session(runs, batch)) or "it is wrong without any one of them"
-        return f"ONNX Runtime brings it in at session.graph_optimization_level={level}: {guilty}"
+        return (
+            f"the file matches PyTorch, and at session.graph_optimization_level={level} not; {_of_session(runs, batch)}"
+        )
     if agrees(runs, batch, runs.open(_PLAIN, runs.subject.exported_file)):
-        guilty = ", ".join(_of_candidate(runs, batch, optimization)) or "it is wrong without any one of its fusions"
-        return f"optimization={optimization} brings it in: {guilty}; the exported graph is right"
+        return (
+            f"the exported graph matches PyTorch, and the optimized one not; {_of_candidate(runs, batch, optimization)}"
+        )
     operator = _mask_of_lengths(runs, batch)
     if operator:
         return f"attention fusion brings it in: {operator} takes lengths for a mask, which is right padding only"
     return "no optimization brings it in: the exported graph has it already"
 
 
-def _of_session(runs: Runs, batch: Batch) -> Iterator[str]:
-    """The optimizations of ONNX Runtime's session without which the batch comes out right."""
+def _of_session(runs: Runs, batch: Batch) -> str:
+    """The optimization of ONNX Runtime's session without which the batch comes out right."""
     settings = runs.settings()
-    for name in ort_level.fusions("extended", {}):
-        entries = dict(settings.config_entries) | {_DISABLE: name}
-        if agrees(runs, batch, runs.open(replace(settings, config_entries=entries))):
-            yield f"without {name} it is right"
+
+    def works(without: frozenset[str]) -> bool:
+        entries = dict(settings.config_entries) | {_DISABLE: ";".join(sorted(without))}
+        return agrees(runs, batch, runs.open(replace(settings, config_entries=entries)))
+
+    return verdict(ort_level.fusions("extended", {}), works)
 
 
-def _of_candidate(runs: Runs, batch: Batch, optimization: str) -> Iterator[str]:
-    """The fusions of the candidate without which the batch comes out right."""
+def _of_candidate(runs: Runs, batch: Batch, optimization: str) -> str:
+    """The fusion of the candidate without which the batch comes out right."""
     candidate = cast(Candidate, importlib.import_module(CANDIDATES[optimization]))
     source = runs.subject.exported_file.parent
     facts = read_report(source / "report.json").facts
-    for name in candidate.fusions(optimization, facts):
+
+    def works(without: frozenset[str]) -> bool:
         with tempfile.TemporaryDirectory() as folder:
             try:
-                candidate.optimize(optimization, source, facts, Path(folder), without=frozenset({name}))
+                candidate.optimize(optimization, source, facts, Path(folder), without)
             except ModelbuildError:
-                continue  # it cannot do without this one, so nothing is learned
-            if agrees(runs, batch, runs.open(_PLAIN, Path(folder) / MODEL_FILE)):
-                yield f"without {name} it is right"
+                return False  # it cannot do without these
+            return agrees(runs, batch, runs.open(_PLAIN, Path(folder) / MODEL_FILE))
+
+    if works(frozenset()):
+        return f"it is not what optimization={optimization} makes of it: the file was changed since"
+    return f"optimization={optimization}: {verdict(candidate.fusions(optimization, facts), works)}"
 
 
 def _mask_of_lengths(runs: Runs, batch: Batch) -> str | None:

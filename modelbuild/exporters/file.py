@@ -17,7 +17,7 @@ from modelbuild.graph import MODEL_FILE, WEIGHTS_FILE
 from modelbuild.graph_source import OwnGraph, verify_graph
 from modelbuild.runtime.session import SessionSettings, open_session
 from modelbuild.suggest import did_you_mean
-from modelbuild.tasks import Task
+from modelbuild.tasks import OPTIONAL_INPUTS, Task
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -74,22 +74,25 @@ def _take_inputs(graph: ir.Model, own: OwnGraph, inputs: Mapping[str, npt.NDArra
     """Name and order the inputs; weights that are inputs too, as in old files, come after them."""
     weights = [value for value in graph.graph.inputs if value.is_initializer()]
     given = [value for value in graph.graph.inputs if not value.is_initializer()]
-    chosen = _chosen(given, list(inputs), own.files.inputs, "input", own.path)
+    present, mapping = {value.name for value in given}, own.files.inputs
+    names = [name for name in inputs if name in present or name in mapping or name not in OPTIONAL_INPUTS]
+    chosen = _chosen(given, names, mapping, "input", own.path)
     for name in (value.name for value in given if value not in chosen):
         raise ExportError(
             f"the graph also takes '{name}', which the model does not",
             where=str(own.path),
             hint=f"the model takes {', '.join(inputs)}; export it with these alone",
         )
-    for value, (name, array) in zip(chosen, inputs.items(), strict=True):
-        if value.dtype is None or value.dtype.numpy() != array.dtype:
+    for value, name in zip(chosen, names, strict=True):
+        dtype = inputs[name].dtype
+        if value.dtype is None or value.dtype.numpy() != dtype:
             raise ExportError(
-                f"{name} is {value.dtype.numpy() if value.dtype else 'of no type'} in the graph, not {array.dtype}",
+                f"{name} is {value.dtype.numpy() if value.dtype else 'of no type'} in the graph, not {dtype}",
                 where=str(own.path),
-                hint=f"export it with {array.dtype} inputs",
+                hint=f"export it with {dtype} inputs",
             )
     graph.graph.inputs[:] = [*chosen, *weights]
-    _rename(graph, chosen, list(inputs))
+    _rename(graph, chosen, names)
 
 
 def _take_outputs(graph: ir.Model, own: OwnGraph, task: Task) -> None:

@@ -17,7 +17,7 @@ from optimum.exporters.onnx import onnx_export_from_model
 from modelbuild.errors import ExportError
 from modelbuild.graph import MODEL_FILE, WEIGHTS_FILE
 from modelbuild.graph_source import OwnGraph
-from modelbuild.tasks import Task
+from modelbuild.tasks import OPTIONAL_INPUTS, Task
 
 _AXIS_NAMES = {"batch_size": "batch", "sequence_length": "sequence"}
 
@@ -59,9 +59,9 @@ def _exported(model: torch.nn.Module, task: Task, opset: int, scratch: Path) -> 
 
 def _order_inputs(graph: ir.Model, names: list[str]) -> None:
     found = {value.name: value for value in graph.graph.inputs}
-    if set(found) != set(names):
+    if not set(names) - OPTIONAL_INPUTS <= set(found) <= set(names):
         raise ExportError(f"Optimum's graph takes {', '.join(map(str, found))}", hint=f"expected {', '.join(names)}")
-    graph.graph.inputs[:] = [found[name] for name in names]
+    graph.graph.inputs[:] = [found[name] for name in names if name in found]
 
 
 def _name_axes(graph: ir.Model) -> None:

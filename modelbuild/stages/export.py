@@ -18,7 +18,7 @@ from modelbuild.report import Report
 from modelbuild.samples import limits_of, random_batch
 from modelbuild.signature import signature_to_dict
 from modelbuild.stage_spec import ExportSpec, GraphFiles
-from modelbuild.tasks import TASKS, Task
+from modelbuild.tasks import OPTIONAL_INPUTS, TASKS, Task
 
 SPEC = ExportSpec
 REPORT: str | None = "report.json"
@@ -106,11 +106,13 @@ def _layers(config: Any) -> int | None:
 
 def _require_contract(graph: GraphFacts, task: Task, names: tuple[str, ...], opset: int) -> None:
     found = graph.signature
-    if found.input_names() != names or found.output_names() != task.outputs:
+    taken = found.input_names()
+    wanted = tuple(name for name in names if name in taken or name not in OPTIONAL_INPUTS)
+    if taken != wanted or found.output_names() != task.outputs:
         raise ExportError(
-            f"the exported graph takes {found.input_names()} and gives {found.output_names()}",
+            f"the exported graph takes {taken} and gives {found.output_names()}",
             where=task.name,
-            hint=f"expected {names} and {task.outputs}",
+            hint=f"expected {wanted} and {task.outputs}",
         )
     if graph.opsets.get("") != opset:
         raise ExportError(f"the exported graph has opset {graph.opsets.get('')}, not {opset}", where=task.name)

@@ -8,12 +8,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from modelbuild.architectures import architecture_for, reference_config
 from modelbuild.config_fields import dimensions, token_ids
 from modelbuild.digest import write_json
 from modelbuild.errors import ExportError
 from modelbuild.golden_text import golden_text, write_golden_text
 from modelbuild.model_files import CONFIG_FILE, VOCABULARY_FILES, is_weight
-from modelbuild.reference import architecture_for, parse_config, reference_config, verify_source
+from modelbuild.reference import parse_config, verify_source
 from modelbuild.report import Report
 from modelbuild.samples import limits_of
 from modelbuild.stage_spec import FolderFiles, SidecarSpec

@@ -19,7 +19,7 @@ from modelbuild.reference import input_names, load_reference
 from modelbuild.report import Check, Report, read_report
 from modelbuild.samples import limits_of
 from modelbuild.stage_spec import ValidateSpec
-from modelbuild.tasks import TASKS
+from modelbuild.tasks import OPTIONAL_INPUTS, TASKS
 
 SPEC = ValidateSpec
 REPORT: str | None = "validation.json"
@@ -44,10 +44,13 @@ def run(spec: ValidateSpec, inputs: Mapping[str, Path], out: Path) -> Report:
         runs = Runs(subject)
         numbers = compare_all(runs)
         checks += numbers.checks
-        facts |= {"pytorch_own_error": numbers.own_errors, "batches": _batches(numbers)}
-        if numbers.failing is None:
+        facts |= {
+            "pytorch_own_error": {name: usual.error for name, usual in numbers.usual.items()},
+            "batches": _batches(numbers),
+        }
+        if numbers.runs:
             checks += [*invariance.examine(runs), *bounds.examine(runs), *placement.examine(subject)]
-        else:
+        if numbers.failing:
             optimization = read_report(inputs["optimize"] / "report.json").facts["optimization"]
             facts["diagnosis"] = asdict(diagnose(runs, numbers, optimization))
     return Report(stage="validate", checks=tuple(checks), facts=facts, metrics=_metrics(checks))
@@ -56,6 +59,7 @@ def run(spec: ValidateSpec, inputs: Mapping[str, Path], out: Path) -> Report:
 def _subject(spec: ValidateSpec, inputs: Mapping[str, Path]) -> Subject:
     task = TASKS[spec.task]
     reference = load_reference(spec.model, task, inputs.get("source"))
+    taken = read_graph(inputs["export"] / MODEL_FILE).signature.input_names()
     return Subject(
         spec=spec,
         task=task,
@@ -65,7 +69,7 @@ def _subject(spec: ValidateSpec, inputs: Mapping[str, Path]) -> Subject:
         sidecar=inputs["sidecar"],
         source=inputs.get("source"),
         reference=reference,
-        names=input_names(reference, task),
+        names=tuple(name for name in input_names(reference, task) if name in taken or name not in OPTIONAL_INPUTS),
         limits=limits_of(reference.config),
     )
 

@@ -20,7 +20,7 @@ from modelbuild.tasks import Task
 @dataclass(frozen=True, kw_only=True)
 class Numbers:
     """What came of all batches: the checks, what is usual for each output, the first batch that failed, for each kind
-    of batch how many failed of how many, and whether the model `runs` at all.
+    of batch how many failed of how many, and whether the model `runs` at all, with outputs of the right shapes.
     """
 
     checks: tuple[Check, ...]
@@ -41,7 +41,7 @@ def compare_all(runs: Runs) -> Numbers:
         case = runs.case(batch)
         found = _findings(case, runs.subject.task, runs.rule, usual)
         findings += found
-        works = works and case.candidate is not None
+        works = works and case.has_right_shapes()
         failed, count = kinds.get(batch.kind, (0, 0))
         wrong = any(finding.badness > 1 for finding in found)
         kinds[batch.kind] = (failed + wrong, count + 1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -38,6 +38,11 @@ class Case:
     candidate: Outputs | None
     error: str = ""
 
+    def has_right_shapes(self) -> bool:
+        """Whether the candidate ran, and its outputs have the shapes of PyTorch's."""
+        candidate = self.candidate
+        return candidate is not None and all(candidate[name].shape == a.shape for name, a in self.reference.items())
+
     def values(self, output: str, *, per_token: bool) -> Values:
         """One output of both sides, and where it means anything."""
         assert self.candidate is not None
@@ -70,8 +75,12 @@ class Runs:
         return copy.deepcopy(self.subject.reference).double()
 
     def settings(self) -> SessionSettings:
-        """The session settings that the file ships with."""
-        return SessionSettings.from_mapping(self.subject.spec.session.model_dump())
+        """The session settings that the file ships with, except that idle threads sleep.
+
+        They compute the same; but threads that spin between runs take the cores from PyTorch, which runs in turn.
+        """
+        settings = SessionSettings.from_mapping(self.subject.spec.session.model_dump())
+        return replace(settings, allow_spinning=False)
 
     def open(self, settings: SessionSettings | None = None, model: Path | None = None) -> ort.InferenceSession:
         """Another session with the same providers, on the same file or another."""

@@ -23,7 +23,7 @@ from modelbuild.runtime.session import SessionSettings
 from modelbuild.samples import Batch
 
 _DISABLE = "optimization.disable_specified_optimizers"
-_PLAIN = SessionSettings(graph_optimization_level="none")
+_PLAIN = SessionSettings(graph_optimization_level="none", allow_spinning=False)
 _MASK_INPUT = {"Attention": 3, "MultiHeadAttention": 4}
 
 

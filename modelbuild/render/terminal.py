@@ -70,7 +70,9 @@ def print_checks(validation: Report) -> None:
 
 
 def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.3g}"
+    if value is None:
+        return ""
+    return f"{value:.0f}" if value.is_integer() else f"{value:.3g}"
 
 
 def _console() -> Console:

@@ -34,6 +34,15 @@ CONFIG = {
 }
 
 
+def test_outputs_that_are_split_can_be_had_at_the_oldest_opset(tiny: StageModel, tmp_path: Path) -> None:
+    spec = ExportSpec(
+        model=tiny, task="question-answering", opset=Opset(version=17), exporter=PytorchExporter(kind="dynamo")
+    )
+    facts = export.run(spec, {}, tmp_path).facts
+    assert facts["opsets"][""] == 17
+    assert "Split" not in facts["operators"]
+
+
 @pytest.mark.parametrize(
     ("kind", "opset"), [("dynamo", 17), ("dynamo", 18), ("dynamo", 21), ("optimum", 17), ("optimum", 20)]
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -49,6 +50,7 @@ class Values:
     oracle: Array | None
     valid: npt.NDArray[np.bool_]
 
+    @cached_property
     def at_valid(self) -> tuple[Array, Array, Array | None]:
         """Candidate, reference and oracle as float64, `(valid positions, …)`."""
         arrays = (self.candidate, self.reference, self.oracle)
@@ -88,14 +90,14 @@ class Usual:
 
     def seen(self, values: Values) -> Usual:
         """The same after one case more."""
-        _, torch32, torch64 = values.at_valid()
+        _, torch32, torch64 = values.at_valid
         truth = torch32 if torch64 is None else torch64
         return Usual(error=max(self.error, own_error(values)), scale=max(self.scale, _scale(truth)))
 
 
 def own_error(values: Values) -> float:
     """PyTorch's own fp32 error, the largest one in the output's unit. 0 where there is no oracle."""
-    _, torch32, torch64 = values.at_valid()
+    _, torch32, torch64 = values.at_valid
     if torch64 is None:
         return 0.0
     # Where PyTorch itself overflows it says nothing of its error elsewhere.
@@ -109,12 +111,12 @@ def allowed(values: Values, rule: Rule, usual: Usual) -> Array:
 
     Where there is no oracle the candidate is compared with PyTorch fp32, and may use PyTorch's usual error once more.
     """
-    _, torch32, torch64 = values.at_valid()
+    _, torch32, torch64 = values.at_valid
     if rule.absolute:
         return np.asarray((rule.atol or 0.0) + (rule.rtol or 0.0) * np.abs(torch32) + np.finfo(np.float64).tiny)
     usual = usual.seen(values)
     factor = rule.oracle_factor + (torch64 is None)
-    return np.full(torch32.shape, factor * usual.error + rule.floor * usual.scale)
+    return np.broadcast_to(factor * usual.error + rule.floor * usual.scale, torch32.shape)
 
 
 def parity(values: Values, rule: Rule, usual: Usual) -> list[Finding]:
@@ -126,7 +128,7 @@ def parity(values: Values, rule: Rule, usual: Usual) -> list[Finding]:
     if values.candidate.shape != values.reference.shape:
         shapes = f"{case}: shape {values.candidate.shape}, PyTorch {values.reference.shape}"
         return [Finding(check=f"parity.{name}", value=float("inf"), limit=1.0, where=shapes)]
-    mine, torch32, torch64 = values.at_valid()
+    mine, torch32, torch64 = values.at_valid
     with np.errstate(invalid="ignore"):
         errors = np.abs(mine - (torch32 if torch64 is None or rule.absolute else torch64))
         limits = allowed(values, rule, usual)

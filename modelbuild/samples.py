@@ -11,7 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 Ints = npt.NDArray[np.int64]
-_COVERING_ROWS = 4
+
+# What is tried where a config names no maximum.
+_POSITIONS = 512
 
 # Families of fairseq's line: their first token has the position after the padding token's id, so that so many rows of
 # the position table are never used (transformers, `create_position_ids_from_input_ids`).
@@ -76,12 +78,16 @@ class Batch:
 
 
 def limits_of(config: Any) -> Limits:
-    """The limits in a transformers config. Names that a family lacks count as: one token type, 512 positions."""
-    unused = config.pad_token_id + 1 if getattr(config, "model_type", "") in _POSITIONS_AFTER_PADDING else 0
+    """The limits in a transformers config. What a family lacks, or has no limit for, counts as: one token type, 512
+    positions.
+    """
+    after_padding = getattr(config, "model_type", "") in _POSITIONS_AFTER_PADDING
+    unused = (config.pad_token_id or 0) + 1 if after_padding else 0
+    positions = getattr(config, "max_position_embeddings", None)
     return Limits(
         vocab_size=int(config.vocab_size),
         type_vocab_size=int(getattr(config, "type_vocab_size", 1) or 1),
-        max_positions=int(getattr(config, "max_position_embeddings", 512)) - unused,
+        max_positions=(int(positions) if positions and int(positions) > 0 else _POSITIONS) - unused,
     )
 
 
@@ -142,8 +148,11 @@ def applies(mask: str, *, batch: int, sequence: int) -> bool:
     return {"ones": True, "holes": sequence > 2, "empty": batch > 1}.get(mask, sequence > 1)
 
 
-def covering_batches(names: Sequence[str], limits: Limits, *, seed: int, tokens: int | None = None) -> Iterator[Batch]:
-    """Batches that together look up every row of every embedding table: tokens, positions and token types.
+def covering_batches(
+    names: Sequence[str], limits: Limits, *, seed: int, tokens: int | None = None, rows_at_once: int = 4
+) -> Iterator[Batch]:
+    """Batches that together look up every row of every embedding table: tokens, positions and token types, in rows of
+    the largest length.
 
     With `tokens`, so many rows of the token table, drawn by `seed`, and every row of the other two.
     """
@@ -153,10 +162,10 @@ def covering_batches(names: Sequence[str], limits: Limits, *, seed: int, tokens:
     rows = -(-len(chosen) // sequence)
     ids = np.resize(chosen, (rows, sequence)).astype(np.int64)
     types = np.resize(np.arange(limits.type_vocab_size), (rows, sequence)).astype(np.int64)
-    for start in range(0, rows, _COVERING_ROWS):
-        part = slice(start, start + _COVERING_ROWS)
+    for start in range(0, rows, rows_at_once):
+        part = slice(start, start + rows_at_once)
         arrays = {"input_ids": ids[part], "attention_mask": np.ones_like(ids[part]), "token_type_ids": types[part]}
-        yield Batch(kind="every embedding", inputs={name: arrays[name] for name in names})
+        yield Batch(kind="embeddings", inputs={name: arrays[name] for name in names})
 
 
 def random_batches(
@@ -179,6 +188,7 @@ def random_batches(
     lengths = sorted({min(length, limits.max_positions) for length in sequences})
     for (row, batch), (column, sequence) in itertools.product(enumerate(batches), enumerate(lengths)):
         fitting = [mask for mask in masks if applies(mask, batch=batch, sequence=sequence)]
+        fitting = fitting if "attention_mask" in names else ["ones"]
         for mask in _in_turn(fitting, per_size, row + column) if per_size else fitting:
             yield random_batch(names, limits, batch=batch, sequence=sequence, mask=mask, rng=rng)
 

@@ -169,7 +169,7 @@ def test_tokens_and_types_reach_their_limits_and_no_further() -> None:
 def test_covering_batches_look_up_every_row_of_every_table_and_hide_none() -> None:
     limits = Limits(vocab_size=100, type_vocab_size=3, max_positions=8)
     parts = list(covering_batches(TEXT_INPUTS, limits, seed=0))
-    assert {part.kind for part in parts} == {"every embedding"}
+    assert {part.kind for part in parts} == {"embeddings"}
     assert [part.inputs["input_ids"].shape for part in parts] == [(4, 8), (4, 8), (4, 8), (1, 8)]
     for name, rows in (("input_ids", 100), ("token_type_ids", 3)):
         assert {int(row) for part in parts for row in part.inputs[name].ravel()} == set(range(rows))

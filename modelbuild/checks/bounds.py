@@ -7,24 +7,30 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from modelbuild.checks.runs import Runs
+from modelbuild.errors import InputError
 from modelbuild.reference import run_reference
-from modelbuild.report import Check
+from modelbuild.report import Check, read_report
 from modelbuild.runtime.inputs import check_inputs
 from modelbuild.samples import random_batch
 
 
 def examine(runs: Runs) -> Iterator[Check]:
-    """The runtime refuses an input longer than the maximum; and where PyTorch fails on it, so does the graph.
+    """The runtime, by the limit that ships, refuses an input longer than the model's maximum; and where PyTorch fails
+    on it, so does the graph.
 
     On other providers than the CPU the graph is left out: their kernels do not check indices.
     """
     subject = runs.subject
     longest = subject.limits.max_positions
+    shipped = read_report(subject.model_file.parent / "report.json").facts["limits"]["sequence"]
     rng = np.random.default_rng(subject.spec.validation.seed)
     batch = random_batch(subject.names, subject.limits, batch=1, sequence=longest + 1, mask="ones", rng=rng)
     found = []
-    if not _fails(lambda: check_inputs(subject.graph.signature, {"sequence": longest}, batch.inputs)):
-        found.append("the runtime lets it through")
+    try:
+        check_inputs(subject.graph.signature, {"sequence": shipped}, batch.inputs)
+        found.append(f"the runtime lets it through, its limit is {shipped}")
+    except InputError as error:
+        found += [] if "sequence" in str(error) else [f"the runtime says: {error}"]
     if (
         subject.spec.providers.order[0] == "cpu"
         and _fails(lambda: run_reference(subject.reference, batch.inputs, subject.task.outputs))

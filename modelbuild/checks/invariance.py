@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import numpy as np
 
-from modelbuild.checks.runs import Runs
-from modelbuild.parity import Finding, Usual, allowed, worst_of
+from modelbuild.checks.runs import Case, Runs
+from modelbuild.parity import Finding, allowed, worst_of
 from modelbuild.reference import Outputs
 from modelbuild.report import Check
-from modelbuild.runtime.session import SessionSettings
+from modelbuild.runtime.session import session_options
 from modelbuild.samples import Batch, random_batch
 
 _BATCH, _SEQUENCE = 3, 9
@@ -26,19 +26,19 @@ def examine(runs: Runs) -> Iterator[Check]:
     length = min(_SEQUENCE, subject.limits.max_positions)
     rng = np.random.default_rng(subject.spec.validation.seed)
     batch = random_batch(subject.names, subject.limits, batch=_BATCH, sequence=length, mask="right", rng=rng)
-    first = runs.run(batch)
-    others = {
-        "deterministic": (runs.run(batch), "the same batch twice"),
-        "batch invariance": (_rows_alone(runs, batch), f"each of {_BATCH} rows alone, and beside the others"),
-        "thread invariance": (runs.run(batch, runs.open(_other_threads(runs))), "one thread, and the session's own"),
+    case = runs.case(batch)
+    own = session_options(runs.settings()).intra_op_num_threads
+    other = 1 if own > 1 else 2
+    others: dict[str, tuple[str, Callable[[], Outputs]]] = {
+        "deterministic": ("the same batch twice", lambda: runs.run(batch)),
+        "batch invariance": (f"each of {_BATCH} rows alone, and beside the others", lambda: _rows_alone(runs, batch)),
+        "thread invariance": (
+            f"{other} and {own} threads",
+            lambda: runs.run(batch, runs.open(replace(runs.settings(), intra_op_num_threads=other))),
+        ),
     }
-    for name, (second, compared) in others.items():
-        yield from worst_of(_differences(name, runs, batch, first, second), compared)
-
-
-def _other_threads(runs: Runs) -> SessionSettings:
-    settings = runs.settings()
-    return replace(settings, intra_op_num_threads=2 if settings.intra_op_num_threads == 1 else 1)
+    for name, (compared, again) in others.items():
+        yield from worst_of(_differences(name, runs, case, again), compared)
 
 
 def _rows_alone(runs: Runs, batch: Batch) -> Outputs:
@@ -48,11 +48,22 @@ def _rows_alone(runs: Runs, batch: Batch) -> Outputs:
     return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
 
 
-def _differences(name: str, runs: Runs, batch: Batch, first: Outputs, second: Outputs) -> Iterator[Finding]:
-    case = runs.case(batch)
+def _differences(name: str, runs: Runs, case: Case, again: Callable[[], Outputs]) -> Iterator[Finding]:
+    try:
+        second = again()
+    except Exception as error:  # noqa: BLE001 - ONNX Runtime's exceptions share no other base class
+        first_line = (str(error).splitlines() or [type(error).__name__])[0]
+        yield Finding(
+            check=name, value=float("inf"), limit=1.0, where=f"{case.batch.label}: does not run: {first_line}"
+        )
+        return
     for output in runs.subject.task.outputs:
+        where = f"{output}, {case.batch.label}"
+        if case.candidate is None or case.candidate[output].shape != second[output].shape:
+            yield Finding(check=name, value=float("inf"), limit=1.0, where=f"{where}: another shape")
+            continue
         values = case.values(output, per_token=output in runs.subject.task.per_token)
-        limit = 2 * float(np.max(allowed(values, runs.rule, Usual())))
+        limit = 2 * float(np.max(allowed(values, runs.rule, runs.usual[output])))
         with np.errstate(invalid="ignore"):
-            worst = float(np.max(np.abs(first[output][values.valid] - second[output][values.valid]).astype(np.float64)))
-        yield Finding(check=name, value=worst, limit=limit, where=f"{output}, {batch.label}")
+            difference = np.abs(case.candidate[output][values.valid] - second[output][values.valid])
+        yield Finding(check=name, value=float(np.max(difference)), limit=limit, where=where)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -11,7 +10,7 @@ import onnxruntime as ort
 
 from modelbuild.agreement import embeddings, scores
 from modelbuild.checks.runs import Case, Runs, batches_of
-from modelbuild.parity import Finding, Rule, Usual, Values, parity, worst_of
+from modelbuild.parity import Finding, Rule, Usual, Values, allowed, parity, worst_of
 from modelbuild.report import Check
 from modelbuild.samples import Batch
 from modelbuild.tasks import Task
@@ -19,12 +18,11 @@ from modelbuild.tasks import Task
 
 @dataclass(frozen=True, kw_only=True)
 class Numbers:
-    """What came of all batches: the checks, what is usual for each output, the first batch that failed, for each kind
-    of batch how many failed of how many, and whether the model `runs` at all, with outputs of the right shapes.
+    """What came of all batches: the checks, the smallest batch that failed, for each kind of batch how many failed of
+    how many, and whether the model `runs` at all, with outputs of the right shapes.
     """
 
     checks: tuple[Check, ...]
-    usual: dict[str, Usual]
     failing: Batch | None
     kinds: dict[str, tuple[int, int]]
     runs: bool
@@ -34,24 +32,24 @@ def compare_all(runs: Runs) -> Numbers:
     """Run every batch on both sides, and compare."""
     findings: list[Finding] = []
     failing: Batch | None = None
-    usual: dict[str, Usual] = defaultdict(Usual)
     kinds: dict[str, tuple[int, int]] = {}
     works = True
     for batch in batches_of(runs.subject):
         case = runs.case(batch)
-        found = _findings(case, runs.subject.task, runs.rule, usual)
+        found = _findings(case, runs.subject.task, runs.rule, runs.usual)
         findings += found
         works = works and case.has_right_shapes()
         failed, count = kinds.get(batch.kind, (0, 0))
         wrong = any(finding.badness > 1 for finding in found)
         kinds[batch.kind] = (failed + wrong, count + 1)
-        failing = batch if wrong and failing is None else failing
-    return Numbers(checks=tuple(worst_of(findings)), usual=dict(usual), failing=failing, kinds=kinds, runs=works)
+        if wrong and (failing is None or batch.valid.size < failing.valid.size):
+            failing = batch
+    return Numbers(checks=tuple(worst_of(findings)), failing=failing, kinds=kinds, runs=works)
 
 
 def agrees(runs: Runs, batch: Batch, session: ort.InferenceSession | None = None) -> bool:
     """Whether one small batch comes out right, from the file that ships or another `session`."""
-    found = _findings(runs.case(batch, session), runs.subject.task, runs.rule, defaultdict(Usual))
+    found = _findings(runs.case(batch, session), runs.subject.task, runs.rule, dict(runs.usual))
     return all(finding.badness <= 1 for finding in found)
 
 
@@ -68,7 +66,7 @@ def _findings(case: Case, task: Task, rule: Rule, usual: dict[str, Usual]) -> li
             continue
         usual[name] = usual[name].seen(values)
         findings += parity(values, rule, usual[name])
-        findings += _agreement(values, task, rule, findings[-2].limit)
+        findings += _agreement(values, task, rule, float(np.max(allowed(values, rule, usual[name]))))
     return findings
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -14,7 +15,8 @@ import torch
 
 from modelbuild.checks.sidecar import has_tokenizer
 from modelbuild.checks.subject import Subject
-from modelbuild.parity import Rule, Values
+from modelbuild.errors import ExportError
+from modelbuild.parity import Rule, Usual, Values
 from modelbuild.reference import Outputs, run_reference
 from modelbuild.runtime.session import SessionSettings, open_session
 from modelbuild.samples import TEXTS, Batch, covering_batches, random_batch, random_batches
@@ -24,6 +26,7 @@ from modelbuild.tokenizer import tokenize
 _TEXT_LENGTH = 64
 # Beyond so many tokens in a batch, fp64 costs more than it tells; PyTorch's own error is then taken from smaller ones.
 _ORACLE_TOKENS = 128
+_COVERING_ROWS, _COVERING_VALUES = 4, 1 << 26
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,11 +61,12 @@ class Case:
 
 
 class Runs:
-    """Both sides, opened once, run as often as it is wanted."""
+    """Both sides, opened once, run as often as it is wanted. `usual` is what was seen to be usual for each output."""
 
     def __init__(self, subject: Subject) -> None:
         self.subject = subject
         self.rule = _rule(subject)
+        self.usual: dict[str, Usual] = defaultdict(Usual)
 
     @cached_property
     def session(self) -> ort.InferenceSession:
@@ -98,8 +102,10 @@ class Runs:
         return dict(zip(names, (session or self.session).run(names, batch.inputs), strict=True))
 
     def case(self, batch: Batch, session: ort.InferenceSession | None = None) -> Case:
-        """One batch on both sides, the candidate's being the file that ships or another `session`."""
-        outputs = self.subject.task.outputs
+        """One batch on both sides, the candidate's being the file that ships or another `session`.
+
+        Raises ExportError when PyTorch itself cannot run it.
+        """
         small = batch.valid.size <= _ORACLE_TOKENS and not self.rule.absolute
         try:
             candidate, error = self.run(batch, session), ""
@@ -107,11 +113,22 @@ class Runs:
             candidate, error = None, (str(raised).splitlines() or [type(raised).__name__])[0]
         return Case(
             batch=batch,
-            reference=run_reference(self.subject.reference, batch.inputs, outputs),
-            oracle=run_reference(self.oracle, batch.inputs, outputs) if small else None,
+            reference=self._pytorch(self.subject.reference, batch),
+            oracle=self._pytorch(self.oracle, batch) if small else None,
             candidate=candidate,
             error=error,
         )
+
+    def _pytorch(self, model: torch.nn.Module, batch: Batch) -> Outputs:
+        try:
+            return run_reference(model, batch.inputs, self.subject.task.outputs)
+        except Exception as error:
+            first = (str(error).splitlines() or [type(error).__name__])[0]
+            raise ExportError(
+                f"PyTorch cannot run the model on {batch.label}: {first}",
+                where=type(model).__name__,
+                hint="correct its config.json, or choose sizes that it takes with validation.batch_sizes",
+            ) from error
 
 
 def _rule(subject: Subject) -> Rule:
@@ -145,11 +162,27 @@ def batches_of(subject: Subject) -> Iterator[Batch]:
         yield random_batch(names, limits, batch=1, sequence=limits.max_positions, mask="ones", rng=rng)
         yield random_batch(names, limits, batch=2, sequence=max(1, limits.max_positions - 1), mask="left", rng=rng)
     if validation.cover_embeddings:
-        yield from covering_batches(names, limits, seed=validation.seed, tokens=tokens_to_cover(subject))
+        tokens, rows = tokens_to_cover(subject), _rows_at_once(subject)
+        yield from covering_batches(names, limits, seed=validation.seed, tokens=tokens, rows_at_once=rows)
 
 
 def tokens_to_cover(subject: Subject) -> int:
     """How many tokens of the vocabulary are looked up: all, or as many as the allowed arithmetic lets PyTorch run."""
-    inside = sum(p.numel() for name, p in subject.reference.named_parameters() if "embeddings" not in name)
-    affordable = int(subject.spec.validation.cover_gflop * 1e9 / (2 * max(inside, 1)))
+    tables = {module.weight for module in subject.reference.modules() if isinstance(module, torch.nn.Embedding)}
+    looked_up = sum(table.numel() for table in tables)
+    computed = sum(parameter.numel() for parameter in subject.reference.parameters()) - looked_up
+    if _width(subject) >= subject.limits.vocab_size:  # scores for every token, from the same table
+        computed += looked_up
+    affordable = int(subject.spec.validation.cover_gflop * 1e9 / (2 * max(computed, 1)))
     return min(subject.limits.vocab_size, max(affordable, subject.limits.max_positions))
+
+
+def _width(subject: Subject) -> int:
+    """The number of values that the widest output has for a token."""
+    sizes = [axis for tensor in subject.graph.signature.outputs for axis in tensor.shape if isinstance(axis, int)]
+    return max(sizes, default=1)
+
+
+def _rows_at_once(subject: Subject) -> int:
+    """How many rows of the largest length are run at once: few enough for both sides to hold in memory."""
+    return max(1, min(_COVERING_ROWS, _COVERING_VALUES // (subject.limits.max_positions * _width(subject))))

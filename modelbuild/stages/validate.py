@@ -45,7 +45,7 @@ def run(spec: ValidateSpec, inputs: Mapping[str, Path], out: Path) -> Report:
         numbers = compare_all(runs)
         checks += numbers.checks
         facts |= {
-            "pytorch_own_error": {name: usual.error for name, usual in numbers.usual.items()},
+            "pytorch_own_error": {name: usual.error for name, usual in runs.usual.items()},
             "batches": _batches(numbers),
         }
         if numbers.runs:

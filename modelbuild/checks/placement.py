@@ -13,7 +13,6 @@ from modelbuild.runtime.placement import Displaced, Placement, node_placement
 from modelbuild.runtime.session import SessionSettings
 from modelbuild.samples import Batch, random_batch
 
-TIME_OFF_LIMIT = 0.05
 # A tensor may cross once each way for every input and output: a shape that is read, a result that is handed on. A graph
 # that goes back and forth between devices has more.
 COPIES_PER_TENSOR = 2
@@ -41,7 +40,10 @@ def examine(subject: Subject) -> Iterator[Check]:
 
 
 def placement_checks(placement: Placement) -> Iterator[Check]:
-    """The verdict on a placement, in four checks. Where fallback was allowed all pass, and say what ran where."""
+    """The verdict on a placement, in four checks. Where fallback was allowed all pass, and say what ran where.
+
+    The time off the provider always passes: a timing is a figure to see, and no ground for a verdict that is cached.
+    """
     yield _providers(placement)
     yield _nodes(placement)
     yield _time(placement)
@@ -87,15 +89,12 @@ def _nodes(placement: Placement) -> Check:
 
 
 def _time(placement: Placement) -> Check:
-    right = placement.time_off <= TIME_OFF_LIMIT
-    return _verdict(
-        placement,
-        right,
+    return Check(
         name="time off provider",
-        compared=f"share of the time of a run in kernels not on {', '.join(placement.asked)}",
+        passed=True,
+        compared=f"share of the time of a run in kernels not on {', '.join(placement.asked)}; no limit",
         worst=placement.time_off,
-        limit=TIME_OFF_LIMIT,
-        where="" if right else _list(placement.displaced),
+        where=_list(placement.displaced),
     )
 
 

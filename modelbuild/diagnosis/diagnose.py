@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -22,8 +23,10 @@ class Diagnosis:
     cause: str
 
 
-def diagnose(runs: Runs, numbers: Numbers, optimization: str) -> Diagnosis:
-    """Why the first batch that failed did. The file that ships was made by `optimization`."""
+def diagnose(runs: Runs, numbers: Numbers, optimization: str, scratch: Path) -> Diagnosis:
+    """Why the first batch that failed did. The file that ships was made by `optimization`; nothing is left in
+    `scratch`.
+    """
     batch = numbers.failing
     assert batch is not None
     case = runs.case(batch)
@@ -31,7 +34,7 @@ def diagnose(runs: Runs, numbers: Numbers, optimization: str) -> Diagnosis:
         place = f"the graph does not run: {case.error}; {_kinds(numbers)}"
         return Diagnosis(place=place, cause="not looked for: what does not run has nothing to compare")
     departure = _departure(runs, batch)
-    return Diagnosis(place=f"{_where(departure)}; {_kinds(numbers)}", cause=culprit(runs, batch, optimization))
+    return Diagnosis(place=f"{_where(departure)}; {_kinds(numbers)}", cause=culprit(runs, batch, optimization, scratch))
 
 
 def _departure(runs: Runs, batch: Batch) -> Departure | None:

@@ -1,4 +1,4 @@
-"""Which optimization brought a departure in: each is switched off, one by one, and the batch is run again."""
+"""Which optimization brought a departure in: they are switched off, and the batch is run again."""
 
 from __future__ import annotations
 
@@ -27,17 +27,19 @@ _PLAIN = SessionSettings(graph_optimization_level="none", allow_spinning=False)
 _MASK_INPUT = {"Attention": 3, "MultiHeadAttention": 4}
 
 
-def culprit(runs: Runs, batch: Batch, optimization: str) -> str:
-    """What brought in the departure on `batch`, in words, for a file that was optimized by `optimization`."""
+def culprit(runs: Runs, batch: Batch, optimization: str, scratch: Path) -> str:
+    """What brought in the departure on `batch`, in words, for a file that was optimized by `optimization`.
+
+    Graphs that are built on the way are written into folders in `scratch`, and none is left there.
+    """
     if agrees(runs, batch, runs.open(_PLAIN)):
         level = runs.settings().graph_optimization_level
         return (
             f"the file matches PyTorch, and at session.graph_optimization_level={level} not; {_of_session(runs, batch)}"
         )
     if agrees(runs, batch, runs.open(_PLAIN, runs.subject.exported_file)):
-        return (
-            f"the exported graph matches PyTorch, and the optimized one not; {_of_candidate(runs, batch, optimization)}"
-        )
+        found = _of_candidate(runs, batch, optimization, scratch)
+        return f"the exported graph matches PyTorch, and the optimized one not; {found}"
     operator = _mask_of_lengths(runs, batch)
     if operator:
         return f"attention fusion brings it in: {operator} takes lengths for a mask, which is right padding only"
@@ -47,6 +49,10 @@ def culprit(runs: Runs, batch: Batch, optimization: str) -> str:
 def _of_session(runs: Runs, batch: Batch) -> str:
     """The optimization of ONNX Runtime's session without which the batch comes out right."""
     settings = runs.settings()
+    # What `all` adds to `extended` has no names to be switched off by.
+    tamer = replace(settings, graph_optimization_level="extended")
+    if settings.graph_optimization_level == "all" and agrees(runs, batch, runs.open(tamer)):
+        return "at extended it does: an optimization of level all (layout) is to blame"
 
     def works(without: frozenset[str]) -> bool:
         entries = dict(settings.config_entries) | {_DISABLE: ";".join(sorted(without))}
@@ -55,14 +61,14 @@ def _of_session(runs: Runs, batch: Batch) -> str:
     return verdict(ort_level.fusions("extended", {}), works)
 
 
-def _of_candidate(runs: Runs, batch: Batch, optimization: str) -> str:
+def _of_candidate(runs: Runs, batch: Batch, optimization: str, scratch: Path) -> str:
     """The fusion of the candidate without which the batch comes out right."""
     candidate = cast(Candidate, importlib.import_module(CANDIDATES[optimization]))
     source = runs.subject.exported_file.parent
     facts = read_report(source / "report.json").facts
 
     def works(without: frozenset[str]) -> bool:
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory(dir=scratch) as folder:
             try:
                 candidate.optimize(optimization, source, facts, Path(folder), without)
             except ModelbuildError:

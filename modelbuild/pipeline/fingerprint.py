@@ -8,6 +8,7 @@ import ast
 import hashlib
 import importlib.metadata
 import platform
+import re
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
@@ -15,11 +16,13 @@ from pathlib import Path
 from modelbuild.candidates import CANDIDATES
 from modelbuild.exporters import EXPORTERS
 from modelbuild.runtime.session import usable_cores
-from modelbuild.stage_spec import ExportSpec, OptimizeSpec
+from modelbuild.stage_spec import ExportSpec, OptimizeSpec, ValidateSpec
 from modelbuild.stages import STAGES
 from modelbuild.strict import Strict
 
 _ROOT = Path(__file__).resolve().parents[1]
+_NVIDIA = Path("/proc/driver/nvidia")
+_GPU_LIBRARY = re.compile(r"onnxruntime[-_]gpu$|nvidia[-_]|tensorrt")
 
 # Import name -> the distributions whose version decides what it does.
 _DISTRIBUTIONS: dict[str, tuple[str, ...]] = {
@@ -46,7 +49,7 @@ def stage_code(stage: str, spec: Strict) -> dict[str, str]:
 
     Found by following imports from the stage's module and from the exporter or candidate that `spec` chooses. The
     packages' `__init__` hold tables and protocols only, and do not count: a new exporter changes no export by
-    another.
+    another. The diagnosis of validate builds graphs by whichever candidate it needs, so that all of them count there.
     """
     return {str(path.relative_to(_ROOT)): _content(path) for path in sorted(_closure(_entry_modules(stage, spec)))}
 
@@ -60,9 +63,12 @@ def stage_tools(stage: str, spec: Strict) -> dict[str, str]:
     return {"python": platform.python_version()} | {dist: version for dist in wanted if (version := _version(dist))}
 
 
-def host() -> dict[str, str]:
-    """What figures measured here hold for: the processor and how much of it this process may use."""
-    return {"machine": platform.machine(), "processor": _processor(), "cores": str(usable_cores())}
+def host(driver: Path = _NVIDIA) -> dict[str, str]:
+    """What figures measured here hold for: the processor and how much of it this process may use, and where there is an
+    NVIDIA driver, its GPUs, its version and those of the libraries that run models on them.
+    """
+    processor = {"machine": platform.machine(), "processor": _processor(), "cores": str(usable_cores())}
+    return processor | (_nvidia(driver) if driver.is_dir() else {})
 
 
 def _entry_modules(stage: str, spec: Strict) -> tuple[str, ...]:
@@ -71,6 +77,8 @@ def _entry_modules(stage: str, spec: Strict) -> tuple[str, ...]:
         variant = (EXPORTERS[spec.exporter.kind],)
     elif isinstance(spec, OptimizeSpec):
         variant = (CANDIDATES[spec.optimization.kind],)
+    elif isinstance(spec, ValidateSpec):
+        variant = tuple(sorted(set(CANDIDATES.values())))
     return (STAGES[stage], *variant)
 
 
@@ -128,10 +136,34 @@ def _version(distribution: str) -> str | None:
 
 
 def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor()
+    lines = _lines(Path("/proc/cpuinfo"))
     return next(
         (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor()
     )
+
+
+def _nvidia(driver: Path) -> dict[str, str]:
+    """The models of the GPUs, sorted, the driver's version, and the versions of installed libraries for them."""
+    models = sorted(
+        line.partition(":")[2].strip()
+        for file in driver.glob("gpus/*/information")
+        for line in _lines(file)
+        if line.startswith("Model:")
+    )
+    first = next(iter(_lines(driver / "version")), "")
+    version = re.search(r"\b\d+(\.\d+)+\b", first)
+    return {"gpus": ", ".join(models), "driver": version.group() if version else first} | _gpu_libraries()
+
+
+def _gpu_libraries() -> dict[str, str]:
+    """By lower-case name, the version that is imported where a distribution is installed twice."""
+    installed = reversed(list(importlib.metadata.distributions()))
+    versions = {(dist.metadata["Name"] or "").lower(): dist.version for dist in installed}
+    return {name: versions[name] for name in sorted(versions) if _GPU_LIBRARY.match(name)}
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return []

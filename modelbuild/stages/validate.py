@@ -52,7 +52,7 @@ def run(spec: ValidateSpec, inputs: Mapping[str, Path], out: Path) -> Report:
             checks += [*invariance.examine(runs), *bounds.examine(runs), *placement.examine(subject)]
         if numbers.failing:
             optimization = read_report(inputs["optimize"] / "report.json").facts["optimization"]
-            facts["diagnosis"] = asdict(diagnose(runs, numbers, optimization))
+            facts["diagnosis"] = asdict(diagnose(runs, numbers, optimization, out))
     return Report(stage="validate", checks=tuple(checks), facts=facts, metrics=_metrics(checks))
 
 

@@ -114,7 +114,7 @@ def test_a_model_on_the_cpu_keeps_the_contract_and_says_where_its_nodes_ran(subj
     assert [check.name for check in checks] == NAMES
     assert all(check.passed and not check.where for check in checks)
     assert re.fullmatch(f"{CPU}: [1-9]\\d+ nodes", by_name(checks)["placement"].compared)
-    assert [(check.worst, check.limit) for check in checks] == [(None, None), (0, 0), (0, 0.05), (0, 8)]
+    assert [(check.worst, check.limit) for check in checks] == [(None, None), (0, 0), (0, None), (0, 8)]
     write_report(Report(stage="validate", checks=tuple(checks)), tmp_path / "report.json")
     assert read_report(tmp_path / "report.json").checks == tuple(checks)
 
@@ -132,17 +132,13 @@ def test_nodes_that_compute_off_the_provider_fail_and_are_named(subject: Subject
     assert "placement: " in placement.line()
 
 
-def test_a_twentieth_of_the_time_off_the_provider_is_allowed_and_more_fails(subject: Subject) -> None:
+def test_the_time_off_the_provider_is_a_figure_and_no_verdict(subject: Subject) -> None:
     placement = placed(subject, AZURE)
     assert placement.time_off > 0
-    allowed, beyond = (
-        by_name(list(placement_checks(replace(placement, time_off=share))))["time off provider"]
-        for share in (0.05, 0.06)
-    )
-    assert allowed.passed
-    assert not beyond.passed
-    assert (beyond.worst, beyond.limit) == (0.06, 0.05)
-    assert "MatMul" in beyond.where
+    check = by_name(list(placement_checks(replace(placement, time_off=0.9))))["time off provider"]
+    assert check.passed
+    assert (check.worst, check.limit) == (0.9, None)
+    assert "MatMul" in check.where
 
 
 def test_a_fallback_that_is_allowed_passes_and_is_seen(subject: Subject) -> None:

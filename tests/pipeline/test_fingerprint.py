@@ -154,12 +154,12 @@ def test_a_comment_in_the_source_of_a_stage_changes_that_stage_alone(stage: str,
         ("render/terminal.py", set()),
         ("exporters/dynamo.py", {"export"}),
         ("exporters/optimum.py", set()),
-        ("candidates/transformer.py", {"optimize"}),
-        ("fusions/dynamo.py", {"optimize"}),
-        ("fusions/attention_mask.py", {"optimize"}),
-        ("fusions/torchscript.py", {"optimize"}),
+        ("candidates/transformer.py", {"optimize", "validate"}),
+        ("fusions/dynamo.py", {"optimize", "validate"}),
+        ("fusions/attention_mask.py", {"optimize", "validate"}),
+        ("fusions/torchscript.py", {"optimize", "validate"}),
         ("candidates/ort_level.py", {"optimize", "validate"}),
-        ("candidates/unchanged.py", set()),
+        ("candidates/unchanged.py", {"validate"}),
         ("cli.py", set()),
         ("commands/build.py", set()),
         ("config/compose.py", set()),
@@ -235,7 +235,7 @@ def test_optimums_version_matters_only_where_optimum_exports() -> None:
 @pytest.mark.parametrize(
     ("distribution", "stages"),
     [
-        ("onnxscript", {"export", "optimize", "package"}),
+        ("onnxscript", {"export", "optimize", "validate", "package"}),
         ("jinja2", {"package"}),
         ("tokenizers", {"export", "sidecar", "validate", "benchmark", "package"}),
         ("dvc", set()),
@@ -262,4 +262,53 @@ def test_the_machine_is_part_of_the_benchmark_and_of_a_verdict_on_other_provider
 ) -> None:
     build = tiny(f"providers={providers}")
     assert differing(stage_specs(build, host()), stage_specs(build, host() | {"cores": "0"})) == stages
-    assert set(host()) == {"machine", "processor", "cores"}
+
+
+@pytest.fixture
+def driver(tmp_path: Path) -> Path:
+    """What an NVIDIA driver shows of itself under /proc, with two GPUs."""
+    folder = tmp_path / "nvidia"
+    for bus, model in (("0000:0f:00.0", "NVIDIA H100 80GB HBM3"), ("0000:04:00.0", "NVIDIA A10")):
+        (folder / "gpus" / bus).mkdir(parents=True)
+        (folder / "gpus" / bus / "information").write_text(f"Model: \t\t {model}\nIRQ:   \t\t 17\n")
+    (folder / "version").write_text(
+        "NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.129.03  Thu Oct 19 18:56:32 UTC 2023\nGCC version:\n"
+    )
+    return folder
+
+
+def test_a_host_without_an_nvidia_driver_is_named_by_its_processor_alone(tmp_path: Path) -> None:
+    assert set(host(tmp_path / "none")) == {"machine", "processor", "cores"}
+
+
+def test_a_host_with_an_nvidia_driver_is_named_by_its_gpus_and_what_runs_models_on_them(
+    driver: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("nvidia_cudnn_cu99", "tensorrt-cu99", "onnxruntime-gpu"):
+        metadata = tmp_path / "site" / f"{name}-99.0.dist-info" / "METADATA"
+        metadata.parent.mkdir(parents=True)
+        metadata.write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 99.0\n")
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    found = host(driver)
+    assert found["gpus"] == "NVIDIA A10, NVIDIA H100 80GB HBM3"
+    assert found["driver"] == "535.129.03"
+    assert {found[name] for name in ("nvidia_cudnn_cu99", "tensorrt-cu99", "onnxruntime-gpu")} == {"99.0"}
+    assert host(tmp_path / "none").items() < found.items()
+    assert "torch" not in found
+
+
+@pytest.mark.parametrize("file", ["version", "gpus/0000:04:00.0/information"])
+def test_another_driver_or_gpu_is_another_host(file: str, driver: Path) -> None:
+    before = host(driver)
+    text = (driver / file).read_text()
+    (driver / file).write_text(text.replace("535.129.03", "570.86.15").replace("A10", "L4"))
+    build = tiny("providers=cuda")
+    assert differing(stage_specs(build, before), stage_specs(build, host(driver))) == {"benchmark", "validate"}
+
+
+def test_a_driver_whose_files_cannot_be_read_as_expected_is_still_a_host(driver: Path) -> None:
+    (driver / "version").write_text("unheard of\n")
+    assert host(driver)["driver"] == "unheard of"
+    (driver / "version").unlink()
+    shutil.rmtree(driver / "gpus")
+    assert (host(driver)["driver"], host(driver)["gpus"]) == ("", "")

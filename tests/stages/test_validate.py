@@ -185,7 +185,9 @@ def test_the_report_is_what_its_schema_says(broken: bool, tiny: StageModel, inpu
 
 def test_a_failure_comes_with_a_diagnosis_of_two_lines(tiny: StageModel, inputs: dict[str, Path]) -> None:
     _edit(inputs["optimize"], lambda model: _change(model, FEED_FORWARD, (3, 7), 0.5))
+    before = set(inputs["optimize"].iterdir())
     report = _validate(tiny, inputs)
+    assert set(inputs["optimize"].iterdir()) == before
     with pytest.raises(ValidationError) as raised:
         require_passed(report)
     failure, place, cause = raised.value.lines()

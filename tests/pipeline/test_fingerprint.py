@@ -103,6 +103,22 @@ def test_a_config_group_invalidates_the_stages_that_depend_on_it_and_no_other(gr
 
 
 @pytest.mark.parametrize(
+    ("name", "stages"),
+    [
+        ("config.json", OF_THE_MODEL),
+        ("model.safetensors", {"export", "validate", "benchmark", "package"}),
+        ("vocab.txt", {"sidecar", "validate", "package"}),
+    ],
+)
+def test_a_file_of_the_model_invalidates_the_stages_that_read_it_and_no_other(name: str, stages: set[str]) -> None:
+    build = tiny()
+    located = replace(build.located, files=dict.fromkeys(["config.json", "model.safetensors", "vocab.txt"], ""))
+    changed = replace(located, files={**located.files, name: "1" * 64})
+    before, after = (stage_params(replace(build, located=found)) for found in (located, changed))
+    assert differing(before, after) == stages
+
+
+@pytest.mark.parametrize(
     ("change", "stages"),
     [
         ({"graph": "1" * 64}, {"export", "package"}),

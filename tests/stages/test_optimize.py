@@ -233,7 +233,10 @@ def _infinite_where_an_id_is_0(path: Path, *, factor: float = 1.0, sign: float =
 
 
 def test_an_output_with_infinities_is_compared_where_it_is_finite(tmp_path: Path) -> None:
-    exported, limits = _infinite_where_an_id_is_0(tmp_path / "a"), Limits(vocab_size=3, max_positions=16)
+    exported, limits = (
+        _infinite_where_an_id_is_0(tmp_path / "a"),
+        Limits(vocab_size=3, type_vocab_size=1, max_positions=16),
+    )
 
     def worst(**changes: float) -> float | None:
         other = _infinite_where_an_id_is_0(tmp_path / "b", **changes)

@@ -129,6 +129,12 @@ def unforeseen(error: Exception) -> ModelbuildError:
     )
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of what `error` says, or its class where it says nothing."""
+    lines = (line.strip() for line in str(error).splitlines())
+    return next((line for line in lines if line), type(error).__name__)
+
+
 def by_code(code: str) -> type[ModelbuildError]:
     """The error class with that short code (errors cross processes as their code and problems)."""
     return next((cls for cls in ModelbuildError.__subclasses__() if cls.code == code), ModelbuildError)

@@ -64,8 +64,15 @@ def _first(releases: Mapping[int, str], version: int) -> str:
 
 
 def _installed_onnxruntime() -> str:
-    names = {dist.metadata["Name"].lower(): dist.version for dist in importlib.metadata.distributions()}
-    return next((names[name] for name in ("onnxruntime", "onnxruntime-gpu") if name in names), "0.0")
+    return next(filter(None, map(installed_version, ("onnxruntime", "onnxruntime-gpu"))), "0.0")
+
+
+def installed_version(distribution: str) -> str | None:
+    """The version of an installed distribution, or None. What is broken in others does not matter."""
+    try:
+        return importlib.metadata.version(distribution)
+    except (importlib.metadata.PackageNotFoundError, KeyError):  # KeyError: its metadata has no version
+        return None
 
 
 def read_graph(model: Path) -> GraphFacts:

@@ -177,7 +177,7 @@ def input_names(model: torch.nn.Module, task: Task) -> tuple[str, ...]:
 def run_reference(model: torch.nn.Module, inputs: Arrays, outputs: Sequence[str]) -> Outputs:
     """The named outputs of `model` for `inputs`, in eager mode without gradients."""
     with torch.inference_mode():
-        result = model(**{name: torch.from_numpy(array) for name, array in inputs.items()})
+        result = model(**{name: torch.from_numpy(array) for name, array in inputs.items()}, return_dict=True)
     return {name: np.asarray(result[name]) for name in outputs}
 
 

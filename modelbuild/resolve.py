@@ -113,7 +113,7 @@ def stage_specs(build: ResolvedBuild, host: Mapping[str, str]) -> dict[str, Stri
         "sidecar": SidecarSpec(model=sidecars, task=task, sidecar=spec.sidecar),
         "optimize": OptimizeSpec(optimization=spec.optimization, precision=spec.precision),
         "validate": ValidateSpec(
-            model=weights,
+            model=everything,
             task=task,
             opset=spec.opset,
             precision=spec.precision,

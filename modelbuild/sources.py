@@ -18,6 +18,7 @@ from modelbuild.model_files import (
     SAFE_GLOBS,
     SAFE_SUFFIX,
     TOKENIZER_FILES,
+    VOCABULARY_FILES,
     is_weight,
 )
 from modelbuild.model_spec import HubSource, InitSource, PackageSource, PathSource, Source
@@ -123,26 +124,51 @@ def _package_folder(package: str) -> Path:
 
 
 def _snapshot(source: HubSource) -> Path:
-    """The snapshot of a hub repository, from the local cache if its weights are whole there, else fetched.
+    """The snapshot of a hub repository, from the local cache if weights and tokenizer are whole there, else fetched.
 
-    Pickled weights are fetched only where they are allowed and there are no others.
+    One without a tokenizer is taken from the cache where the hub has no answer: that may be all there is of it.
     """
+    cached = _cached(source)
+    if cached and any((cached / name).is_file() for name in VOCABULARY_FILES):
+        return cached
+    try:
+        return _fetched(source)
+    except ExportError:
+        if cached:
+            return cached
+        raise
+
+
+def _cached(source: HubSource) -> Path | None:
+    """The snapshot in the local cache, if its config and its weights are whole there."""
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    with contextlib.suppress(LocalEntryNotFoundError):
+        folder = _download(source, local=True)
+        return folder if _is_whole(folder, source) else None
+    return None
+
+
+def _download(source: HubSource, *, local: bool, weights: Sequence[str] = SAFE_GLOBS) -> Path:
     from huggingface_hub import snapshot_download
+
+    wanted = [CONFIG_FILE, *weights, *TOKENIZER_FILES, *OTHER_FILES]
+    return Path(
+        snapshot_download(source.repository, revision=source.revision, allow_patterns=wanted, local_files_only=local)
+    )
+
+
+def _fetched(source: HubSource) -> Path:
+    """The snapshot as the hub has it. Pickled weights are fetched only where they are allowed and there are no others.
+
+    Raises ExportError when it cannot be had.
+    """
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 
-    def fetch(*, local: bool, weights: Sequence[str] = SAFE_GLOBS) -> Path:
-        name, revision = source.repository, source.revision
-        wanted = [CONFIG_FILE, *weights, *TOKENIZER_FILES, *OTHER_FILES]
-        return Path(snapshot_download(name, revision=revision, allow_patterns=wanted, local_files_only=local))
-
     try:
-        with contextlib.suppress(LocalEntryNotFoundError):
-            cached = fetch(local=True)
-            if _is_whole(cached, source):
-                return cached
-        fetched = fetch(local=False)
+        fetched = _download(source, local=False)
         pickled = source.allow_pickle and not any(fetched.glob(f"*{SAFE_SUFFIX}"))
-        return fetch(local=False, weights=PICKLE_GLOBS) if pickled else fetched
+        return _download(source, local=False, weights=PICKLE_GLOBS) if pickled else fetched
     except LocalEntryNotFoundError as error:
         raise ExportError(
             f"'{source.repository}' at {source.revision[:12]} is not in the local cache, and the hub cannot be reached",

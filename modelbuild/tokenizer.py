@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import transformers
 
-from modelbuild.errors import ExportError
+from modelbuild.errors import ExportError, first_line
 from modelbuild.model_files import TOKENIZER_FILES
 
 
@@ -23,7 +23,7 @@ def open_tokenizer(folder: Path) -> Any:
     try:
         return transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:
-        what = _not_json(folder) or str(error).strip().partition("\n")[0] or type(error).__name__
+        what = _not_json(folder) or first_line(error)
         raise ExportError(f"the tokenizer cannot be read: {what}", where=str(folder)) from error
 
 

@@ -19,6 +19,7 @@ from modelbuild.errors import (
     SweepError,
     ValidationError,
     by_code,
+    first_line,
     unforeseen,
 )
 
@@ -117,3 +118,17 @@ def test_any_other_error_is_a_bug_and_says_how_to_see_it() -> None:
     error = unforeseen(KeyError("opset"))
     assert (type(error), error.exit_code) == (ModelbuildError, 1)
     assert error.lines() == ["error[ERR]: KeyError: 'opset': a bug in modelbuild: run it with --debug to see where"]
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (ValueError("one\ntwo"), "one"),
+        (ValueError("\n  \n one \ntwo"), "one"),
+        (ValueError(""), "ValueError"),
+        (AssertionError(), "AssertionError"),
+        (RuntimeError(" \n"), "RuntimeError"),
+    ],
+)
+def test_the_first_line_of_an_error_is_never_empty(error: Exception, line: str) -> None:
+    assert first_line(error) == line

@@ -17,6 +17,7 @@ from modelbuild.graph import (
     SCOPES_KEY,
     WEIGHTS_FILE,
     innermost_module,
+    installed_version,
     module_tree,
     node_type,
     read_graph,
@@ -142,6 +143,19 @@ def test_what_no_table_names_needs_the_release_that_is_installed(model: Path) ->
     facts, installed = read_graph(model), ".".join(ort.__version__.split(".")[:2])
     assert replace(facts, opsets={"": 25}).oldest_onnxruntime() == installed
     assert replace(facts, ir_version=13).oldest_onnxruntime() == installed
+
+
+def test_what_is_broken_in_another_distribution_does_not_matter(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken-1.0.dist-info").mkdir()
+    (tmp_path / "broken-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\n")
+    (tmp_path / "empty-1.0.dist-info").mkdir()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    release = ".".join(ort.__version__.split(".")[:2])
+    assert replace(read_graph(model), opsets={"": 99}).oldest_onnxruntime() == release
+    assert installed_version("empty") is None
+    assert installed_version("not-there-at-all") is None
 
 
 def test_the_default_domain_may_be_spelled_out(model: Path) -> None:

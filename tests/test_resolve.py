@@ -15,7 +15,7 @@ from modelbuild.errors import ConfigError, ExportError
 from modelbuild.model_spec import InitSource
 from modelbuild.resolve import DigestCache, ResolvedBuild, resolve, stage_specs
 from modelbuild.spec import BuildSpec
-from modelbuild.stage_spec import ExportSpec, FolderFiles, OptimizeSpec, PackageSpec, SidecarSpec
+from modelbuild.stage_spec import ExportSpec, FolderFiles, OptimizeSpec, PackageSpec, SidecarSpec, ValidateSpec
 from modelbuild.stages import STAGES
 
 
@@ -128,12 +128,13 @@ def test_stages_come_in_order_and_each_has_its_slice_of_the_model(folder: Path) 
 
     def files(stage: str) -> set[str]:
         spec = specs[stage]
-        assert isinstance(spec, ExportSpec | SidecarSpec | PackageSpec)
+        assert isinstance(spec, ExportSpec | SidecarSpec | ValidateSpec | PackageSpec)
         assert isinstance(spec.model.source, FolderFiles)
         return set(spec.model.source.files)
 
     assert files("export") == {"config.json", "model.safetensors"}
     assert files("sidecar") == {"config.json", "tokenizer.json"}
+    assert files("validate") == {"config.json", "model.safetensors", "tokenizer.json"}
     assert files("package") == {"config.json", "model.safetensors", "tokenizer.json"}
     assert isinstance(specs["optimize"], OptimizeSpec)
     assert not hasattr(specs["optimize"], "model")

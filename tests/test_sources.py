@@ -396,7 +396,7 @@ def test_a_folder_may_have_any_name(folder: Path, name: str) -> None:
 def test_no_library_of_tensors_is_loaded_to_look_at_a_source(folder: Path) -> None:
     program = (
         "import sys\nfrom modelbuild.digest import sha256_file\nfrom modelbuild.sources import locate\n"
-        "from modelbuild.spec import PathSource\n"
+        "from modelbuild.model_spec import PathSource\n"
         f"locate(PathSource(kind='path', path={str(folder)!r}), sha256_file)\n"
         "print(sorted({'torch', 'transformers', 'huggingface_hub'} & set(sys.modules)))\n"
     )
@@ -435,7 +435,7 @@ def locate_on_the_hub(environment: dict[str, str], *, allow_pickle: bool = False
     source = HubSource(kind="hub", repository="org/bert", revision=REVISION, allow_pickle=allow_pickle)
     program = (
         "from modelbuild.errors import ExportError\nfrom modelbuild.sources import locate\n"
-        "from modelbuild.digest import sha256_file\nfrom modelbuild.spec import HubSource\n"
+        "from modelbuild.digest import sha256_file\nfrom modelbuild.model_spec import HubSource\n"
         f"try:\n    print(sorted(locate(HubSource(**{source.model_dump()!r}), sha256_file).files))\n"
         "except ExportError as error:\n    print(*error.lines())\n"
     )
@@ -463,6 +463,25 @@ def test_a_hub_model_that_is_not_in_the_cache_is_one_line(tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
+def test_a_cached_hub_model_without_a_tokenizer_is_asked_for_again_and_taken_as_it_is_if_there_is_no_answer(
+    folder: Path, tmp_path: Path
+) -> None:
+    snapshot = tmp_path / "hub" / "models--org--bert" / "snapshots" / REVISION
+    shutil.copytree(folder, snapshot)
+    cache = {"HF_HUB_CACHE": str(tmp_path / "hub")}
+    with answering(404, "RepoNotFound") as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        online = cache | {"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}"}
+        assert locate_on_the_hub(online) == "['config.json', 'model.safetensors', 'tokenizer.json']"
+        assert server.asked == []
+        (snapshot / "tokenizer.json").unlink()
+        assert locate_on_the_hub(online) == "['config.json', 'model.safetensors']"
+        assert server.asked
+        server.shutdown()
+    assert locate_on_the_hub(cache) == "['config.json', 'model.safetensors']"
+
+
+@pytest.mark.slow
 def test_a_hub_model_with_pickled_weights_alone_is_taken_only_where_they_are_allowed(
     folder: Path, tmp_path: Path
 ) -> None:
@@ -473,11 +492,18 @@ def test_a_hub_model_with_pickled_weights_alone_is_taken_only_where_they_are_all
     assert "pytorch_model.bin" in locate_on_the_hub(cache, allow_pickle=True)
 
 
-def answering(status: int, code: str) -> HTTPServer:
+class Hub(HTTPServer):
+    """A hub, and the paths that it was asked for."""
+
+    asked: list[str]
+
+
+def answering(status: int, code: str) -> Hub:
     """A hub that answers every question with that status, for a while."""
 
     class Refusing(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
+            hub.asked.append(self.path)
             self.send_response(status)
             self.send_header("X-Error-Code", code)
             self.send_header("Content-Length", "0")
@@ -489,7 +515,9 @@ def answering(status: int, code: str) -> HTTPServer:
         def log_message(self, *words: Any) -> None:
             """Say nothing."""
 
-    return HTTPServer(("127.0.0.1", 0), Refusing)
+    hub = Hub(("127.0.0.1", 0), Refusing)
+    hub.asked = []
+    return hub
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from modelbuild.candidates import ort_level
-from modelbuild.errors import OptimizeError
+from modelbuild.errors import OptimizeError, first_line
 from modelbuild.graph import MODEL_FILE
 
 
@@ -36,8 +36,7 @@ def optimize(
         try:
             _fuse(source / MODEL_FILE, facts, fused, without)
         except Exception as error:
-            first = (str(error).splitlines() or [""])[0]
-            raise OptimizeError(f"transformer fusion failed: {type(error).__name__}: {first}") from error
+            raise OptimizeError(f"transformer fusion failed: {type(error).__name__}: {first_line(error)}") from error
         ort_level.save_optimized(fused, "extended", out, without)
 
 

@@ -163,7 +163,7 @@ def _labels_in_order(labels: Config, original: Config, classes: int) -> Iterator
         elif not _same(labels[index], original.get(index)):
             theirs = show(original.get(index))
             yield f"{CONFIG_FILE} id2label {index}: {show(labels[index])}, the original's is {theirs}"
-    for index in labels.keys() - set(wanted):
+    for index in sorted(labels.keys() - set(wanted)):
         yield f"{CONFIG_FILE} id2label {show(index)}: no number from 0 to {classes - 1}"
 
 
@@ -172,7 +172,7 @@ def _inverse(labels: Config, inverse: Config) -> Iterator[str]:
         given = inverse.get(label) if isinstance(label, str) else None
         if str(given) != index:
             yield f"{CONFIG_FILE} label2id {show(label)}: {show(given)}, id2label says {show(index)}"
-    for label in inverse.keys() - {label for label in labels.values() if isinstance(label, str)}:
+    for label in sorted(inverse.keys() - {label for label in labels.values() if isinstance(label, str)}):
         yield f"{CONFIG_FILE} label2id {show(label)}: no label of id2label"
 
 
@@ -191,20 +191,26 @@ def _tokens(subject: Subject, config: Config) -> Iterator[str]:
 
 def _tokens_of(subject: Subject, config: Config, shipped: Any) -> Iterator[str]:
     """The config's ids beside the tokenizer's. Where the original's own two disagree in the same way, as some
-    multilingual models' do, ours do too, for they are the same model.
+    multilingual models' do, ours do too, for they are the same model; so with an id of the original's, as -1 for no
+    padding, that no vocabulary has.
     """
     original = _opened(subject.source) if subject.source else None
     for name in (f"{token}_token_id" for token in TOKENS):
         given, ours = config.get(name), getattr(shipped, name)
         size = subject.limits.vocab_size
-        ids = given if isinstance(given, list) else [given]
-        for number in (number for number in ids if number is not None):
+        ids, declared = _listed(given), getattr(subject.reference.config, name, None)
+        own = [number for number in ids if not any(_same(number, other) for other in _listed(declared))]
+        for number in (number for number in own if number is not None):
             if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number < size:
                 yield f"{CONFIG_FILE} {name}: {show(number)} is not in the vocabulary of {size}"
-        theirs = (getattr(subject.reference.config, name, None), getattr(original, name, None))
+        theirs = (declared, getattr(original, name, None))
         if ours is not None and given is not None and ours not in ids and (given, ours) != theirs:
             token = shipped.convert_ids_to_tokens(ours)
             yield f"{CONFIG_FILE} {name}: {show(given)}, the tokenizer's is {ours} ({token})"
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
 
 
 def _opened(folder: Path) -> Any:

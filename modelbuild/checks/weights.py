@@ -24,8 +24,8 @@ def examine(subject: Subject) -> Iterator[Check]:
     """Whether the weights are the original's to the last bit, and which are not accounted for.
 
     A parameter that the outputs depend on may be missing from the graph only if what was folded from it may be there:
-    weights that are made of nothing known, with more values, none of them of its own size. Parity has to say whether
-    they are right.
+    weights that are made of nothing known, with at least as many values as all missing parameters have together, and
+    none of them of the size of one. They are listed, and parity has to say whether they are right.
     """
     account = account_of(subject)
     yield _weights(account)
@@ -120,9 +120,9 @@ def _unaccounted(account: Account, missing: Sequence[Original]) -> Check:
     entries = account.unaccounted()
     listed = _some([f"{entry.name} {list(entry.shape)}" for entry in entries])
     names = _some([f"{original.names[0]} {list(original.values.shape)}" for original in missing])
-    sizes = {original.values.size for original in missing}
+    sizes = [original.values.size for original in missing]
     replaced = any(entry.size in sizes for entry in entries)
-    passed = not missing or (not replaced and sum(entry.size for entry in entries) > min(sizes))
+    passed = not missing or (not replaced and sum(entry.size for entry in entries) >= sum(sizes))
     return Check(
         name="weights.unaccounted",
         passed=passed,

@@ -15,7 +15,7 @@ import torch
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 from onnxscript import version_converter
 
-from modelbuild.errors import ExportError
+from modelbuild.errors import ExportError, first_line
 from modelbuild.graph import MODEL_FILE, WEIGHTS_FILE
 from modelbuild.graph_source import OwnGraph
 from modelbuild.samples import limits_of
@@ -56,8 +56,7 @@ def export(
 
 def _capture(model: torch.nn.Module, inputs: Mapping[str, npt.NDArray[Any]], opset: int) -> ir.Model:
     tensors = {name: torch.from_numpy(array) for name, array in inputs.items()}
-    with torch.inference_mode():
-        names = list(model(**tensors).keys())
+    names = _output_names(model, tensors)
     axes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("sequence")}
     try:
         program = torch.onnx.export(
@@ -73,7 +72,7 @@ def _capture(model: torch.nn.Module, inputs: Mapping[str, npt.NDArray[Any]], ops
         )
     except Exception as error:
         raise ExportError(
-            f"torch.onnx.export failed: {str(error).splitlines()[0]}",
+            f"torch.onnx.export failed: {first_line(error)}",
             where=type(model).__name__,
             hint="try exporter=optimum",
         ) from error
@@ -81,6 +80,24 @@ def _capture(model: torch.nn.Module, inputs: Mapping[str, npt.NDArray[Any]], ops
         raise ExportError("torch.onnx.export gave nothing", where=type(model).__name__)
     _require_all_sizes(model, program.exported_program, next(iter(tensors)))
     return program.model
+
+
+def _output_names(model: torch.nn.Module, tensors: Mapping[str, torch.Tensor]) -> list[str]:
+    """What the model calls its outputs, in its order. Raises ExportError when it does not run, or has no names."""
+    name = type(model).__name__
+    try:
+        with torch.inference_mode():
+            result = model(**tensors)
+    except Exception as error:
+        raise ExportError(
+            f"PyTorch cannot run it on a batch: {first_line(error)}",
+            where=name,
+            hint="correct its config.json (a classifier that is a decoder needs pad_token_id)",
+        ) from error
+    if not isinstance(result, Mapping):
+        hint = "remove return_dict from its config.json"
+        raise ExportError(f"its outputs have no names: it gives a {type(result).__name__}", where=name, hint=hint)
+    return list(result)
 
 
 def _require_all_sizes(model: torch.nn.Module, program: torch.export.ExportedProgram, name: str) -> None:

@@ -12,7 +12,7 @@ import onnxruntime as ort
 from onnx_ir.external_data import convert_tensors_from_external
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
-from modelbuild.errors import ExportError, PackageError
+from modelbuild.errors import ExportError, PackageError, first_line
 from modelbuild.graph import MODEL_FILE, WEIGHTS_FILE
 from modelbuild.graph_source import OwnGraph, verify_graph
 from modelbuild.runtime.session import SessionSettings, open_session
@@ -64,7 +64,7 @@ def _read(path: Path) -> ir.Model:
                     (loaded,) = convert_tensors_from_external([attribute.value])
                     node.attributes[name] = ir.AttrTensor(name, loaded)
     except Exception as error:
-        raise ExportError(f"onnx_ir cannot read it: {_first_line(error)}", where=str(path)) from error
+        raise ExportError(f"onnx_ir cannot read it: {first_line(error)}", where=str(path)) from error
     if "ai.onnx" in graph.opset_imports:
         graph.opset_imports[""] = graph.opset_imports.pop("ai.onnx")
     return graph
@@ -213,7 +213,3 @@ def _require_opens(graph: ir.Model, own: Path, written: Path) -> None:
                     hint=f"upgrade onnxruntime, or export it anew at an older {what}",
                 ) from error
         raise ExportError(error.problems[0].what, where=str(own), hint="export it again") from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -14,7 +14,7 @@ import onnx_ir as ir
 import torch
 from optimum.exporters.onnx import onnx_export_from_model
 
-from modelbuild.errors import ExportError
+from modelbuild.errors import ExportError, first_line
 from modelbuild.graph import MODEL_FILE, WEIGHTS_FILE
 from modelbuild.graph_source import OwnGraph
 from modelbuild.tasks import OPTIONAL_INPUTS, Task
@@ -50,9 +50,8 @@ def _exported(model: torch.nn.Module, task: Task, opset: int, scratch: Path) -> 
             model, scratch, opset=opset, task=task.name, do_validation=False, device="cpu", monolith=True
         )
     except Exception as error:
-        first = (str(error).splitlines() or [type(error).__name__])[0]
         raise ExportError(
-            f"Optimum's export failed: {first}", where=type(model).__name__, hint="try exporter=dynamo"
+            f"Optimum's export failed: {first_line(error)}", where=type(model).__name__, hint="try exporter=dynamo"
         ) from error
     return ir.load(scratch / MODEL_FILE)
 

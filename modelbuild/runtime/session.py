@@ -136,10 +136,10 @@ def open_session(
 ) -> ort.InferenceSession:
     """A session on `model` with all of `providers`, or an error: none of them is left out in silence.
 
-    Nodes that none of them takes run on the CPU, as always in ONNX Runtime; `node_placement` says which. With `profile`
-    the session writes a profile into a file whose path begins so. Raises HostError when a provider or an option of it
-    does not exist, or a provider is not available or ONNX Runtime opens no session with it (unless `allow_fallback`),
-    and PackageError when the file cannot be loaded.
+    Nodes that none of them takes run on the CPU, as always in ONNX Runtime; `node_placement` says which. With
+    `profile_prefix` the session writes a profile into a file whose path begins so. Raises HostError when a provider or
+    an option of it does not exist, or a provider is not available or ONNX Runtime opens no session with it (unless
+    `allow_fallback`), and PackageError when the file cannot be loaded.
     """
     _require_known(providers)
     if not allow_fallback:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import shutil
 from collections.abc import Mapping
 from dataclasses import replace
@@ -11,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from modelbuild.graph import MODEL_FILE, WEIGHTS_FILE, read_graph
+from modelbuild.graph import MODEL_FILE, WEIGHTS_FILE, installed_version, read_graph
 from modelbuild.manifest import Manifest, record_file, record_files, write_manifest
 from modelbuild.render.package import package_readme, report_html
 from modelbuild.report import Report, read_report, require_passed
@@ -110,5 +109,5 @@ def _manifest(
 
 
 def _tools() -> dict[str, str]:
-    installed = {dist.metadata["Name"].lower(): dist.version for dist in importlib.metadata.distributions()}
-    return {name: installed[name] for name in _TOOLS if name in installed}
+    installed = {name: installed_version(name) for name in _TOOLS}
+    return {name: version for name, version in installed.items() if version}

@@ -268,6 +268,16 @@ def test_a_config_and_a_tokenizer_that_disagree_in_the_original_too_are_the_orig
     assert "pad_token_id: 1, the tokenizer's is 4 ([MASK])" in _faults(subject)["config tokens"]
 
 
+def test_an_id_that_no_vocabulary_has_is_no_fault_where_the_original_says_the_same(tmp_path: Path) -> None:
+    source, out = tmp_path / "source", tmp_path / "out"
+    out.mkdir()
+    save_model(source, **SIZES, **labelled(), pad_token_id=-1)
+    save_wordpiece(source)
+    subject = make_subject(source, out)
+    assert not _faults(subject)
+    assert "pad_token_id: -2 is not in the vocabulary of 64" in _with(subject, pad_token_id=-2)["config tokens"]
+
+
 def test_a_decoder_that_has_no_padding_token_classifies_no_batches(tmp_path: Path) -> None:
     source, out = tmp_path / "source", tmp_path / "out"
     out.mkdir()

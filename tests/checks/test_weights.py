@@ -18,7 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from modelbuild.candidates import CANDIDATES, Candidate
 from modelbuild.checks.subject import Subject
-from modelbuild.checks.weights import account_of, examine, graph_tensors
+from modelbuild.checks.weights import _unaccounted, account_of, examine, graph_tensors
 from modelbuild.errors import PackageError
 from modelbuild.exporters import EXPORTERS, Exporter
 from modelbuild.graph import MODEL_FILE, WEIGHTS_FILE, read_graph
@@ -29,6 +29,8 @@ from modelbuild.samples import limits_of, random_batch
 from modelbuild.spec import Opset, Precision, Providers, Session, Validation
 from modelbuild.stage_spec import StageModel, ValidateSpec
 from modelbuild.tasks import TASKS, TaskName
+from modelbuild.weights.account import Account, Entry
+from modelbuild.weights.tensors import Original
 
 SIZES: dict[str, bool | int | float | str | None] = {
     "vocab_size": 64, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48,
@@ -297,6 +299,20 @@ def test_a_parameter_that_outputs_depend_on_is_missed_and_the_pooler_is_not(shop
     assert missed.worst == 1
     assert missed.compared.startswith("1 tensors, 1536 values: ")
     assert missed.where == "no weight of the graph comes from encoder.layer.0.intermediate.dense.weight [48, 32]"
+
+
+@pytest.mark.parametrize(
+    ("sizes", "passed"),
+    [((), False), ((11,), False), ((12,), True), ((7, 5), False), ((6, 6), True), ((100,), True), ((100, 7), False)],
+)
+def test_missing_parameters_are_excused_only_by_what_all_of_them_may_have_been_folded_into(
+    sizes: tuple[int, ...], passed: bool
+) -> None:
+    missing = [Original(names=(f"of {size}",), values=np.zeros(size, dtype=np.float32)) for size in (7, 5)]
+    entries = tuple(Entry(name=f"folded.{size}", shape=(size,), relation="unaccounted") for size in sizes)
+    check = _unaccounted(Account(entries=entries, absent=tuple(missing)), missing)
+    assert check.passed is passed
+    assert all(f"folded.{size} [{size}]" in check.compared for size in sizes)
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ import pytest
 
 from modelbuild.config.compose import compose
 from modelbuild.config.location import groups, packaged
+from modelbuild.model_spec import PathSource
 from modelbuild.pipeline import fingerprint
 from modelbuild.pipeline.fingerprint import host, stage_code, stage_tools
 from modelbuild.pipeline.project import stage_params
@@ -100,6 +101,24 @@ def test_every_group_is_in_the_table_but_those_with_one_choice() -> None:
 def test_a_config_group_invalidates_the_stages_that_depend_on_it_and_no_other(group: str) -> None:
     overrides, stages = INVALIDATED[group]
     assert differing(stage_params(tiny()), stage_params(tiny(*overrides))) == stages
+
+
+@pytest.mark.parametrize(
+    ("name", "stages"),
+    [
+        ("config.json", OF_THE_MODEL),
+        ("model.safetensors", {"export", "validate", "benchmark", "package"}),
+        ("vocab.txt", {"sidecar", "validate", "package"}),
+    ],
+)
+def test_a_file_of_the_model_invalidates_the_stages_that_read_it_and_no_other(name: str, stages: set[str]) -> None:
+    build, source = tiny(), PathSource(kind="path", path="/model")
+    model = build.spec.model.model_copy(update={"source": source})
+    build = replace(build, spec=build.spec.model_copy(update={"model": model}))
+    located = replace(build.located, files=dict.fromkeys(["config.json", "model.safetensors", "vocab.txt"], ""))
+    changed = replace(located, files={**located.files, name: "1" * 64})
+    before, after = (stage_params(replace(build, located=found)) for found in (located, changed))
+    assert differing(before, after) == stages
 
 
 @pytest.mark.parametrize(

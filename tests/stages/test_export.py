@@ -152,3 +152,36 @@ def test_a_branch_on_the_size_of_the_inputs_is_refused(
     )
     with pytest.raises(ExportError, match=held):
         export.run(spec, {}, tmp_path)
+
+
+GPT2: dict[str, Any] = {"vocab_size": 30, "n_embd": 8, "n_head": 2, "n_layer": 1, "n_positions": 16}
+
+
+@pytest.mark.parametrize(
+    ("architecture", "config", "words"),
+    [
+        (
+            "GPT2ForSequenceClassification",
+            GPT2 | {"bos_token_id": 1, "eos_token_id": 1},
+            "PyTorch cannot run it on a batch: Cannot handle batch sizes > 1 if no padding token is defined.: GPT2For",
+        ),
+        (
+            "BertForSequenceClassification",
+            CONFIG | {"return_dict": False},
+            "its outputs have no names: it gives a tuple: BertForSequenceClassification: remove return_dict",
+        ),
+    ],
+)
+def test_a_model_that_does_not_run_or_names_no_outputs_is_one_line(
+    architecture: str, config: dict[str, Any], words: str, tmp_path: Path
+) -> None:
+    spec = ExportSpec(
+        model=StageModel(source=InitSource(kind="init", architecture=architecture, config=config)),
+        task="text-classification",
+        opset=Opset(version=20),
+        exporter=PytorchExporter(kind="dynamo"),
+    )
+    with pytest.raises(ExportError) as caught:
+        export.run(spec, {}, tmp_path)
+    (line,) = caught.value.lines()
+    assert words in line

@@ -12,6 +12,7 @@ from typing import Any
 
 import onnx
 import pytest
+from onnx import TensorProto, helper
 from onnxruntime.transformers.optimizer import optimize_model
 from pydantic import ValidationError
 from tiny_models import CONFIG, export_tiny, tiny_model
@@ -22,7 +23,7 @@ from modelbuild.errors import OptimizeError
 from modelbuild.fusions import torchscript
 from modelbuild.graph import MODEL_FILE, read_graph
 from modelbuild.report import read_report, write_report
-from modelbuild.samples import MASKS
+from modelbuild.samples import MASKS, Limits
 from modelbuild.spec import Optimization, Precision
 from modelbuild.stage_spec import OptimizeSpec
 from modelbuild.stages import optimize
@@ -211,3 +212,36 @@ def test_an_optimization_that_fuses_no_attention_cannot_be_required_to(kind: str
 def test_require_fusion_is_true_or_false(value: object) -> None:
     with pytest.raises(ValidationError, match="valid boolean"):
         Optimization.model_validate({"kind": "transformer", "require_fusion": value})
+
+
+def _infinite_where_an_id_is_0(path: Path, *, factor: float = 1.0, sign: float = -1.0) -> Path:
+    """A graph that gives `factor` times the ids, and an infinity in place of 0."""
+    axes = ["batch", "sequence"]
+    constants = {"factor": factor, "infinity": sign * float("inf")}
+    nodes = [helper.make_node("Constant", [], [name], value_float=value) for name, value in constants.items()]
+    nodes += [
+        helper.make_node("Cast", ["input_ids"], ["ids"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["ids", "factor"], ["scaled"]),
+        helper.make_node("Cast", ["input_ids"], ["positive"], to=TensorProto.BOOL),
+        helper.make_node("Where", ["positive", "scaled", "infinity"], ["logits"]),
+    ]
+    inputs = [helper.make_tensor_value_info("input_ids", TensorProto.INT64, axes)]
+    outputs = [helper.make_tensor_value_info("logits", TensorProto.FLOAT, axes)]
+    graph = helper.make_graph(nodes, "infinite", inputs, outputs)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8), path)
+    return path
+
+
+def test_an_output_with_infinities_is_compared_where_it_is_finite(tmp_path: Path) -> None:
+    exported, limits = (
+        _infinite_where_an_id_is_0(tmp_path / "a"),
+        Limits(vocab_size=3, type_vocab_size=1, max_positions=16),
+    )
+
+    def worst(**changes: float) -> float | None:
+        other = _infinite_where_an_id_is_0(tmp_path / "b", **changes)
+        return optimize._match(exported, other, read_graph(exported).signature, limits).worst
+
+    assert worst() == 0
+    assert worst(factor=1.5) == pytest.approx(0.5)
+    assert worst(sign=1.0) == float("inf")

@@ -83,11 +83,12 @@ def limits_of(config: Any) -> Limits:
     """
     after_padding = getattr(config, "model_type", "") in _POSITIONS_AFTER_PADDING
     unused = (config.pad_token_id or 0) + 1 if after_padding else 0
-    positions = getattr(config, "max_position_embeddings", None)
+    given = getattr(config, "max_position_embeddings", None)
+    positions = _POSITIONS if given is None or int(given) < 1 else int(given)
     return Limits(
         vocab_size=int(config.vocab_size),
         type_vocab_size=int(getattr(config, "type_vocab_size", 1) or 1),
-        max_positions=(int(positions) if positions and int(positions) > 0 else _POSITIONS) - unused,
+        max_positions=positions - unused,
     )
 
 

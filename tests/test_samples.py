@@ -211,6 +211,12 @@ def test_every_position_is_valid_for_a_model_without_a_mask() -> None:
     assert valid.tolist() == [[True, True, True]]
 
 
+@pytest.mark.parametrize("none", [None, -1, 0])
+def test_a_config_without_a_maximum_is_tried_at_512_positions(none: int | None) -> None:
+    config = SimpleNamespace(vocab_size=10, max_position_embeddings=none)
+    assert limits_of(config) == Limits(vocab_size=10, type_vocab_size=1, max_positions=512)
+
+
 def test_limits_are_those_of_the_config() -> None:
     config = SimpleNamespace(vocab_size=30522, type_vocab_size=2, max_position_embeddings=128, pad_token_id=1)
     assert limits_of(config) == Limits(vocab_size=30522, type_vocab_size=2, max_positions=128)

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from modelbuild.checks.runs import Case, Runs
+from modelbuild.errors import first_line
 from modelbuild.parity import Finding, allowed, worst_of
 from modelbuild.reference import Outputs
 from modelbuild.report import Check
@@ -52,10 +53,8 @@ def _differences(name: str, runs: Runs, case: Case, again: Callable[[], Outputs]
     try:
         second = again()
     except Exception as error:  # noqa: BLE001 - ONNX Runtime's exceptions share no other base class
-        first_line = (str(error).splitlines() or [type(error).__name__])[0]
-        yield Finding(
-            check=name, value=float("inf"), limit=1.0, where=f"{case.batch.label}: does not run: {first_line}"
-        )
+        where = f"{case.batch.label}: does not run: {first_line(error)}"
+        yield Finding(check=name, value=float("inf"), limit=1.0, where=where)
         return
     for output in runs.subject.task.outputs:
         where = f"{output}, {case.batch.label}"

@@ -49,7 +49,7 @@ def compare_all(runs: Runs) -> Numbers:
 
 def agrees(runs: Runs, batch: Batch, session: ort.InferenceSession | None = None) -> bool:
     """Whether one small batch comes out right, from the file that ships or another `session`."""
-    found = _findings(runs.case(batch, session), runs.subject.task, runs.rule, dict(runs.usual))
+    found = _findings(runs.case(batch, session), runs.subject.task, runs.rule, runs.usual.copy())
     return all(finding.badness <= 1 for finding in found)
 
 

@@ -15,7 +15,7 @@ import torch
 
 from modelbuild.checks.sidecar import has_tokenizer
 from modelbuild.checks.subject import Subject
-from modelbuild.errors import ExportError
+from modelbuild.errors import ExportError, first_line
 from modelbuild.parity import Rule, Usual, Values
 from modelbuild.reference import Outputs, run_reference
 from modelbuild.runtime.session import SessionSettings, open_session
@@ -110,7 +110,7 @@ class Runs:
         try:
             candidate, error = self.run(batch, session), ""
         except Exception as raised:  # noqa: BLE001 - ONNX Runtime's exceptions share no other base class
-            candidate, error = None, (str(raised).splitlines() or [type(raised).__name__])[0]
+            candidate, error = None, first_line(raised)
         return Case(
             batch=batch,
             reference=self._pytorch(self.subject.reference, batch),
@@ -123,9 +123,8 @@ class Runs:
         try:
             return run_reference(model, batch.inputs, self.subject.task.outputs)
         except Exception as error:
-            first = (str(error).splitlines() or [type(error).__name__])[0]
             raise ExportError(
-                f"PyTorch cannot run the model on {batch.label}: {first}",
+                f"PyTorch cannot run the model on {batch.label}: {first_line(error)}",
                 where=type(model).__name__,
                 hint="correct its config.json, or choose sizes that it takes with validation.batch_sizes",
             ) from error

@@ -12,6 +12,7 @@ from modelbuild.checks.runs import Runs
 from modelbuild.diagnosis.modules import Departure, Evidence, first_departure
 from modelbuild.diagnosis.optimizations import culprit
 from modelbuild.diagnosis.tensors import OpenGraph, module_outputs
+from modelbuild.errors import first_line
 from modelbuild.samples import Batch
 
 
@@ -24,9 +25,16 @@ class Diagnosis:
 
 
 def diagnose(runs: Runs, numbers: Numbers, optimization: str, scratch: Path) -> Diagnosis:
-    """Why the first batch that failed did. The file that ships was made by `optimization`; nothing is left in
-    `scratch`.
+    """Why the smallest batch that failed did. The file that ships was made by `optimization`; nothing is left in
+    `scratch`. What goes wrong with looking for it is said, for the report must not be lost to it.
     """
+    try:
+        return _found(runs, numbers, optimization, scratch)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the checks that failed are what counts
+        return Diagnosis(place=_kinds(numbers), cause=f"the cause was not found: {first_line(error)}")
+
+
+def _found(runs: Runs, numbers: Numbers, optimization: str, scratch: Path) -> Diagnosis:
     batch = numbers.failing
     assert batch is not None
     case = runs.case(batch)

@@ -115,7 +115,7 @@ def test_a_file_of_the_model_invalidates_the_stages_that_read_it_and_no_other(na
     build, source = tiny(), PathSource(kind="path", path="/model")
     model = build.spec.model.model_copy(update={"source": source})
     build = replace(build, spec=build.spec.model_copy(update={"model": model}))
-    located = replace(build.located, files=dict.fromkeys(["config.json", "model.safetensors", "vocab.txt"], ""))
+    located = replace(build.located, files=dict.fromkeys(["config.json", "model.safetensors", "vocab.txt"], "0" * 64))
     changed = replace(located, files={**located.files, name: "1" * 64})
     before, after = (stage_params(replace(build, located=found)) for found in (located, changed))
     assert differing(before, after) == stages

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from modelbuild.errors import ExportError
+from modelbuild.errors import ExportError, listed
 from modelbuild.tasks import Task, task_of
 
 Shape = tuple[int, ...]
@@ -47,7 +47,11 @@ def require_every_weight(fit: Fit, missing: Collection[str]) -> None:
     if not lost:
         return
     layers = _lost_layers(needed, lost)
-    has = f"no weights for {_listed(lost)}" if len(lost) < len(needed) else f"none of the {len(lost)} that it needs"
+    has = (
+        f"no weights for {listed(lost, _SHOWN)}"
+        if len(lost) < len(needed)
+        else f"none of the {len(lost)} that it needs"
+    )
     is_other = fit.declared is not None and fit.declared != fit.built()
     what = f"the checkpoint is a {fit.declared} and not a {fit.built()}" if is_other else f"not a whole {fit.built()}"
     raise ExportError(
@@ -68,7 +72,7 @@ def require_shapes(fit: Fit, mismatched: Collection[str], stored: Mapping[str, S
             found = next((_shape(stored[key]) for key in names if key in stored), "another")
             said.append(f"{name} has shape {found} and not {_shape(tuple(tensor.shape))}")
     raise ExportError(
-        f"the checkpoint does not fit the {fit.built()} that config.json describes: {_listed(said)}",
+        f"the checkpoint does not fit the {fit.built()} that config.json describes: {listed(said, _SHOWN)}",
         where=fit.where,
         hint="correct the sizes in config.json (num_labels and id2label for a head), or choose another checkpoint",
     )
@@ -135,10 +139,6 @@ def _advice(fit: Fit, layers: str) -> str:
     if other and other.name != fit.task.name:
         return f"choose task={other.name}, or a checkpoint that was trained for {fit.task.name}"
     return "correct config.json, or fetch the model again" if layers else "choose another task or checkpoint"
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
 
 
 def _shape(shape: Shape) -> str:

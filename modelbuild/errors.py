@@ -16,6 +16,7 @@ A message is one line, `error[CODE]: what: where: what to do`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -133,6 +134,12 @@ def first_line(error: BaseException) -> str:
     """The first line of what `error` says, or its class where it says nothing."""
     lines = (line.strip() for line in str(error).splitlines())
     return next((line for line in lines if line), type(error).__name__)
+
+
+def listed(names: Sequence[object], shown: int) -> str:
+    """The first `shown` of `names`, and how many more there are: `a, b and 3 more`."""
+    rest = len(names) - shown
+    return ", ".join(map(str, names[:shown])) + (f" and {rest} more" if rest > 0 else "")
 
 
 def by_code(code: str) -> type[ModelbuildError]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from modelbuild.errors import ExportError
-from modelbuild.model_files import ADAPTER_FILE, CONFIG_FILE, SETTINGS_FILES
+from modelbuild.model_files import ADAPTER_FILE, CONFIG_FILE, SETTINGS_FILES, TOKENIZER_CONFIG
 from modelbuild.suggest import did_you_mean
 
 _DTYPES = (
@@ -43,7 +43,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     for beside in (folder / name for name in SETTINGS_FILES if (folder / name).is_file()):
         settings = _read_json(beside)
         refuse_remote_code(settings, beside)
-        if beside.name == "tokenizer_config.json":
+        if beside.name == TOKENIZER_CONFIG:
             _refuse_other_vocabulary(settings, beside)
     return config
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 CONFIG_FILE = "config.json"
+TOKENIZER_CONFIG = "tokenizer_config.json"
 ADAPTER_FILE = "adapter_config.json"
 SAFE_WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 PICKLED_WEIGHTS = ("pytorch_model.bin", "pytorch_model.bin.index.json")
@@ -11,7 +12,7 @@ SAFE_GLOBS = ("model.safetensors", "model-*.safetensors", "model.safetensors.ind
 PICKLE_GLOBS = ("pytorch_model.bin", "pytorch_model-*.bin", "pytorch_model.bin.index.json")
 TOKENIZER_FILES = (
     "tokenizer.json",
-    "tokenizer_config.json",
+    TOKENIZER_CONFIG,
     "special_tokens_map.json",
     "added_tokens.json",
     "vocab.txt",
@@ -35,7 +36,7 @@ OTHER_FILES = (
     "1_Pooling/config.json",
 )
 # The settings among them: small, and read by code that can be told to fetch and run other code.
-SETTINGS_FILES = ("tokenizer_config.json", *OTHER_FILES)
+SETTINGS_FILES = (TOKENIZER_CONFIG, *OTHER_FILES)
 
 
 def is_weight(name: str) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,6 +54,17 @@ class Limits:
     vocab_size: int
     type_vocab_size: int
     max_positions: int
+
+    def facts(self) -> dict[str, int]:
+        """The same as a report has it, with the axis `sequence` by its name."""
+        return {"vocab_size": self.vocab_size, "type_vocab_size": self.type_vocab_size, "sequence": self.max_positions}
+
+    @classmethod
+    def of_facts(cls, facts: Mapping[str, int]) -> Limits:
+        """The limits that a report has."""
+        return cls(
+            vocab_size=facts["vocab_size"], type_vocab_size=facts["type_vocab_size"], max_positions=facts["sequence"]
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 import safetensors
 
-from modelbuild.errors import ExportError
+from modelbuild.errors import ExportError, listed
 from modelbuild.model_files import INDEX_SUFFIX, PICKLE_SUFFIX, PICKLED_WEIGHTS, SAFE_SUFFIX, SAFE_WEIGHTS
 
 Shape = tuple[int, ...]
@@ -116,9 +116,8 @@ def _shards(index: Path) -> list[str]:
             name for name, place in placed.items() if place == shard and tensors is not None and name not in tensors
         ]
         if lost:
-            more = f" and {len(lost) - 1} more" if len(lost) > 1 else ""
             raise ExportError(
-                f"tensor {lost[0]}{more} not in {shard}, where {index.name} has it", where=str(path), hint=_FETCH
+                f"tensor {listed(lost, 1)} not in {shard}, where {index.name} has it", where=str(path), hint=_FETCH
             )
     return shards
 

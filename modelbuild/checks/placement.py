@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from modelbuild.checks.subject import Subject
-from modelbuild.errors import InputError
+from modelbuild.errors import InputError, listed
 from modelbuild.report import Check
-from modelbuild.runtime.placement import Displaced, Placement, node_placement
+from modelbuild.runtime.placement import Placement, node_placement
 from modelbuild.runtime.session import SessionSettings
 from modelbuild.samples import Batch, random_batch
 
@@ -84,7 +84,7 @@ def _nodes(placement: Placement) -> Check:
         compared=where + (f", {books} of them not as asked, for shapes only" if books else ""),
         worst=float(placement.compute_off),
         limit=0.0,
-        where=_list(computing),
+        where=listed(computing, _SHOWN),
     )
 
 
@@ -94,7 +94,7 @@ def _time(placement: Placement) -> Check:
         passed=True,
         compared=f"share of the time of a run in kernels not on {', '.join(placement.asked)}; no limit",
         worst=placement.time_off,
-        where=_list(placement.displaced),
+        where=listed(placement.displaced, _SHOWN),
     )
 
 
@@ -126,8 +126,3 @@ def _verdict(
         compared = f"{compared}; fallback was allowed{'' if right else ' and used'}"
     passed = right or placement.allow_fallback
     return Check(name=name, passed=passed, compared=compared, where=where, worst=worst, limit=limit)
-
-
-def _list(items: tuple[Displaced, ...] | list[Displaced]) -> str:
-    more = f" and {len(items) - _SHOWN} more operators" if len(items) > _SHOWN else ""
-    return ", ".join(map(str, items[:_SHOWN])) + more

@@ -13,13 +13,12 @@ from modelbuild.checks.subject import Subject
 from modelbuild.digest import sha256_file
 from modelbuild.errors import ExportError, PackageError
 from modelbuild.golden_text import FILE_NAME, Encoded, GoldenText, golden_text, read_golden_text
-from modelbuild.model_files import TOKENIZER_FILES, VOCABULARY_FILES
+from modelbuild.model_files import TOKENIZER_CONFIG, TOKENIZER_FILES, VOCABULARY_FILES
 from modelbuild.reference import run_reference
 from modelbuild.report import Check
 from modelbuild.samples import random_batch
 from modelbuild.tokenizer import tokenizer_size
 
-_TOKENIZER_CONFIG = "tokenizer_config.json"
 _PROBE_LENGTH = 8
 
 
@@ -74,9 +73,9 @@ def _golden(subject: Subject) -> tuple[GoldenText | None, list[str]]:
 
 
 def _max_length(subject: Subject) -> Iterator[str]:
-    settings, fault = read_object(subject.sidecar / _TOKENIZER_CONFIG)
+    settings, fault = read_object(subject.sidecar / TOKENIZER_CONFIG)
     given, limit = settings.get("model_max_length"), subject.limits.max_positions
-    key = f"{_TOKENIZER_CONFIG} model_max_length"
+    key = f"{TOKENIZER_CONFIG} model_max_length"
     if fault or given is None:
         yield f"{key}: missing, the model takes {limit}"
     elif not isinstance(given, int | float) or isinstance(given, bool) or given < 1:
@@ -87,10 +86,10 @@ def _max_length(subject: Subject) -> Iterator[str]:
 
 def _inputs(subject: Subject, shipped: GoldenText, golden: GoldenText | None) -> Iterator[str]:
     if golden and set(shipped.input_names) != set(golden.input_names):
-        yield f"{_TOKENIZER_CONFIG} model_input_names: {shipped.input_names}, the original's are {golden.input_names}"
+        yield f"{TOKENIZER_CONFIG} model_input_names: {shipped.input_names}, the original's are {golden.input_names}"
     for name in subject.graph.signature.input_names():
         if name not in shipped.input_names and not _is_zero_by_default(subject, name):
-            yield f"{_TOKENIZER_CONFIG} model_input_names: no {name}, which the graph takes"
+            yield f"{TOKENIZER_CONFIG} model_input_names: no {name}, which the graph takes"
 
 
 def _is_zero_by_default(subject: Subject, name: str) -> bool:
@@ -109,7 +108,7 @@ def _is_zero_by_default(subject: Subject, name: str) -> bool:
 
 def _padding(shipped: GoldenText, golden: GoldenText) -> Iterator[str]:
     if shipped.padding_side != golden.padding_side:
-        yield f"{_TOKENIZER_CONFIG} padding_side: {shipped.padding_side}, the original's is {golden.padding_side}"
+        yield f"{TOKENIZER_CONFIG} padding_side: {shipped.padding_side}, the original's is {golden.padding_side}"
     ours, theirs = _empty_side(shipped), _empty_side(golden)
     if ours != theirs:
         yield f"attention mask of a padded batch: 0 on the {ours}, the original's on the {theirs}"

@@ -11,7 +11,7 @@ import onnx_ir as ir
 import torch
 
 from modelbuild.checks.subject import Subject
-from modelbuild.errors import PackageError
+from modelbuild.errors import PackageError, listed
 from modelbuild.report import Check
 from modelbuild.samples import random_batch
 from modelbuild.weights.account import Account, Entry, account_for
@@ -118,15 +118,15 @@ def _weights(account: Account) -> Check:
 
 def _unaccounted(account: Account, missing: Sequence[Original]) -> Check:
     entries = account.unaccounted()
-    listed = _some([f"{entry.name} {list(entry.shape)}" for entry in entries])
-    names = _some([f"{original.names[0]} {list(original.values.shape)}" for original in missing])
+    found = listed([f"{entry.name} {list(entry.shape)}" for entry in entries], _LISTED)
+    names = listed([f"{original.names[0]} {list(original.values.shape)}" for original in missing], _LISTED)
     sizes = [original.values.size for original in missing]
     replaced = any(entry.size in sizes for entry in entries)
     passed = not missing or (not replaced and sum(entry.size for entry in entries) >= sum(sizes))
     return Check(
         name="weights.unaccounted",
         passed=passed,
-        compared=f"{len(entries)} tensors, {_values(entries)}" + (f": {listed}" if listed else ""),
+        compared=f"{len(entries)} tensors, {_values(entries)}" + (f": {found}" if found else ""),
         worst=0.0 if passed else float(len(missing)),
         limit=0.0,
         where=f"no weight of the graph comes from {names}" if missing else "",
@@ -136,7 +136,3 @@ def _unaccounted(account: Account, missing: Sequence[Original]) -> Check:
 def _values(entries: Sequence[Entry]) -> str:
     count = sum(entry.size for entry in entries)
     return f"{count / 1e6:.1f} M values" if count >= 100_000 else f"{count} values"
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:_LISTED]) + (f" and {len(names) - _LISTED} more" if len(names) > _LISTED else "")

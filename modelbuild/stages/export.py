@@ -69,11 +69,7 @@ def run(spec: ExportSpec, inputs: Mapping[str, Path], out: Path) -> Report:
             },
             "unexpected_keys": list(original.unexpected_keys[:_KEYS_SHOWN]),
             "unexpected_keys_count": len(original.unexpected_keys),
-            "limits": {
-                "vocab_size": limits.vocab_size,
-                "type_vocab_size": limits.type_vocab_size,
-                "sequence": limits.max_positions,
-            },
+            "limits": limits.facts(),
         },
     )
 

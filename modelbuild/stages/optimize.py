@@ -61,17 +61,8 @@ def _emit(kind: str, source: Path, facts: Mapping[str, Any], out: Path, without:
         raise OptimizeError(f"the optimized graph does not load: {error}") from error
     if before.signature != after.signature:
         raise OptimizeError(f"the optimized graph does not keep the signature: it has {after.signature}")
-    limits = facts["limits"]
-    check = _match(
-        source / MODEL_FILE,
-        out / MODEL_FILE,
-        after.signature,
-        Limits(
-            vocab_size=limits["vocab_size"],
-            type_vocab_size=limits["type_vocab_size"],
-            max_positions=limits["sequence"],
-        ),
-    )
+    limits = Limits.of_facts(facts["limits"])
+    check = _match(source / MODEL_FILE, out / MODEL_FILE, after.signature, limits)
     if not check.passed:
         raise OptimizeError(f"the optimized graph does not match the exported one: {check.line()}")
     return check

@@ -56,9 +56,7 @@ def run(spec: PackageSpec, inputs: Mapping[str, Path], out: Path) -> Report:
 def _write_golden(spec: PackageSpec, limits: Mapping[str, int], out: Path) -> None:
     """Inputs and the outputs they gave here, which the runtime replays wherever the package is opened."""
     names = [tensor.name for tensor in read_graph(out / MODEL_FILE).signature.inputs]
-    sizes = Limits(
-        vocab_size=limits["vocab_size"], type_vocab_size=limits["type_vocab_size"], max_positions=limits["sequence"]
-    )
+    sizes = Limits.of_facts(limits)
     length = min(_GOLDEN_SEQUENCE, sizes.max_positions)
     batch = random_batch(names, sizes, batch=_GOLDEN_BATCH, sequence=length, mask="right", rng=np.random.default_rng(0))
     session = open_session(

@@ -13,7 +13,7 @@ from modelbuild.config_fields import dimensions, token_ids
 from modelbuild.digest import write_json
 from modelbuild.errors import ExportError
 from modelbuild.golden_text import golden_text, write_golden_text
-from modelbuild.model_files import CONFIG_FILE, VOCABULARY_FILES, is_weight
+from modelbuild.model_files import CONFIG_FILE, TOKENIZER_CONFIG, VOCABULARY_FILES, is_weight
 from modelbuild.reference import parse_config, verify_source
 from modelbuild.report import Report
 from modelbuild.samples import limits_of
@@ -23,7 +23,6 @@ from modelbuild.tasks import TASKS, Task
 SPEC = SidecarSpec
 REPORT: str | None = "report.json"
 
-_TOKENIZER_CONFIG = "tokenizer_config.json"
 _OF_THE_MACHINE = ("_name_or_path", "transformers_version")
 
 
@@ -130,10 +129,10 @@ def _fix_max_length(positions: int, out: Path) -> dict[str, Any]:
     """Where a tokenizer has no maximum length, transformers' sentinel for none (1e30), or one beyond what the model
     takes, set what it takes. Gives what was set.
     """
-    path = out / _TOKENIZER_CONFIG
+    path = out / TOKENIZER_CONFIG
     settings = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     given = settings.get("model_max_length")
     if isinstance(given, int) and not isinstance(given, bool) and 0 < given <= positions:
         return {}
     write_json(path, settings | {"model_max_length": positions})
-    return {f"{_TOKENIZER_CONFIG} model_max_length": positions}
+    return {f"{TOKENIZER_CONFIG} model_max_length": positions}

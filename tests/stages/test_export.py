@@ -89,7 +89,12 @@ def test_the_same_export_twice_is_the_same_to_the_byte(tiny: StageModel, exporte
 def test_the_report_names_limits_and_architecture(exported: Path) -> None:
     facts = read_report(exported / "report.json").facts
     assert facts["limits"] == {"vocab_size": 64, "type_vocab_size": 2, "sequence": 16}
-    assert facts["architecture"] == {"model_type": "bert", "hidden_size": 32, "num_attention_heads": 2}
+    assert facts["architecture"] == {
+        "model_type": "bert",
+        "hidden_size": 32,
+        "num_attention_heads": 2,
+        "num_hidden_layers": 1,
+    }
     assert (facts["unexpected_keys"], facts["unexpected_keys_count"]) == ([], 0)
     assert json.dumps(facts)
 

@@ -245,3 +245,29 @@ def test_an_output_with_infinities_is_compared_where_it_is_finite(tmp_path: Path
     assert worst() == 0
     assert worst(factor=1.5) == pytest.approx(0.5)
     assert worst(sign=1.0) == float("inf")
+
+
+def _id_plus(path: Path, offset: float) -> Path:
+    """A graph that gives each token's id, a little off."""
+    axes = ["batch", "sequence"]
+    nodes = [
+        helper.make_node("Constant", [], ["offset"], value_float=offset),
+        helper.make_node("Cast", ["input_ids"], ["exact"], to=TensorProto.FLOAT),
+        helper.make_node("Add", ["exact", "offset"], ["logits"]),
+    ]
+    inputs = [helper.make_tensor_value_info("input_ids", TensorProto.INT64, axes)]
+    outputs = [helper.make_tensor_value_info("logits", TensorProto.FLOAT, axes)]
+    graph = helper.make_graph(nodes, "ids", inputs, outputs)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8), path)
+    return path
+
+
+@pytest.mark.parametrize(("offset", "passed"), [(1e-5, True), (1e-3, False)])
+def test_a_batch_of_values_close_to_zero_is_judged_by_those_of_all_batches(
+    offset: float, passed: bool, tmp_path: Path
+) -> None:
+    exported, other = _id_plus(tmp_path / "a", 0.0), _id_plus(tmp_path / "b", offset)
+    limits = Limits(vocab_size=3, type_vocab_size=1, max_positions=16)
+    check = optimize._match(exported, other, read_graph(exported).signature, limits)
+    assert check.passed is passed
+    assert check.worst == pytest.approx(offset / 2, rel=0.05)

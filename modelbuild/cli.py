@@ -21,6 +21,8 @@ COMMANDS: dict[str, str] = {
     "compose": "modelbuild.commands.compose",
     "stage": "modelbuild.commands.stage",
 }
+# What a shell says of a command that SIGPIPE ended.
+_BROKEN_PIPE = 141
 _BUILD = "modelbuild.commands.build"
 _INTERNAL = ("compose", "stage")
 
@@ -45,7 +47,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.update({key: value for key, value in _QUIET.items() if key not in os.environ})
     debug = any(word.lower() in ("--debug", "debug=true") for word in words)
     try:
-        return _dispatch([word for word in words if word != "--debug"])
+        code = _dispatch([word for word in words if word != "--debug"])
+        sys.stdout.flush()  # here, and not when Python ends, so that a closed pipe is noticed
+        return code
+    except BrokenPipeError:  # whoever read the output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _BROKEN_PIPE
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - whatever it is becomes a line
         if debug:
             traceback.print_exc()

@@ -85,6 +85,12 @@ class ValidationError(ModelbuildError):
     exit_code = 5
     report: Path | None = None
 
+    def found_in(self, report: Path) -> None:
+        """Say where the report is, for those who do not stand in the folder of the build."""
+        self.report = report
+        first, *rest = self.problems
+        self.problems = (Problem(first.what, str(report), first.hint), *rest)
+
 
 class PackageError(ModelbuildError):
     """A package cannot be made or opened, or a file is not what its digest says."""

@@ -31,10 +31,16 @@ class Check:
 
     def line(self) -> str:
         """The check in one line, for people."""
-        numbers = (
-            f": {self.worst:.3g} (limit {self.limit:.3g})" if self.worst is not None and self.limit is not None else ""
-        )
+        known = self.worst is not None and self.limit is not None
+        numbers = f": {number_text(self.worst)} (limit {number_text(self.limit)})" if known else ""
         return f"{self.name}{numbers}{f' at {self.where}' if self.where else ''}"
+
+
+def number_text(value: float | None) -> str:
+    """A value of a check for people: counts as they are, others with three digits; nothing for None."""
+    if value is None:
+        return ""
+    return f"{value:.0f}" if value.is_integer() else f"{value:.3g}"
 
 
 @dataclass(frozen=True, kw_only=True)

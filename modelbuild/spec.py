@@ -86,7 +86,9 @@ class Optimization(Strict):
     @model_validator(mode="after")
     def _required_is_promised(self) -> Self:
         if self.require_fusion and self.kind != "transformer":
-            raise ValueError(f"require_fusion with kind={self.kind}, which fuses no attention: choose transformer")
+            raise ValueError(
+                f"require_fusion=true with optimization={self.kind}, which fuses none: add optimization=transformer"
+            )
         return self
 
 
@@ -199,9 +201,15 @@ class Validation(Strict):
     atol: Annotated[float, Field(ge=0, le=1)] | None = None
     seed: Annotated[int, Field(ge=0)] = 0
 
-    def is_strict(self) -> bool:
-        """Whether it has what strict promises, whatever the sizes are."""
-        return set(self.masks) == set(get_args(Mask)) and self.include_maximum and self.cover_embeddings
+    def lacking(self) -> list[str]:
+        """The keys that are less than strict promises; sizes are free."""
+        masks = [mask for mask in get_args(Mask) if mask not in self.masks]
+        needed = {
+            f"validation.masks {', '.join(masks)}": not masks,
+            "validation.include_maximum": self.include_maximum,
+            "validation.cover_embeddings": self.cover_embeddings,
+        }
+        return [key for key, given in needed.items() if not given]
 
 
 class Benchmark(Strict):
@@ -268,8 +276,8 @@ class BuildSpec(Strict):
                 "validation=off with other validation keys: nothing is compared; choose validation=quick",
             ),
             (
-                self.validation.kind == "strict" and not self.validation.is_strict(),
-                "validation=strict without some masks, the maximum or the embeddings: choose validation=quick",
+                self.validation.kind == "strict" and bool(self.validation.lacking()),
+                f"validation=strict without {', '.join(self.validation.lacking())}: add it, or choose validation=quick",
             ),
         ]
 

@@ -238,3 +238,14 @@ def test_a_stage_reaches_no_hub_whatever_the_environment_says(tmp_path: Path) ->
         [sys.executable, "-c", program], env=environment, cwd=tmp_path, capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "True"
+
+
+@pytest.mark.slow
+def test_a_reader_that_has_seen_enough_is_no_error(workspace: Path) -> None:
+    command = [sys.executable, "-m", "modelbuild", "--help"]
+    with subprocess.Popen(command, cwd=workspace, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 141

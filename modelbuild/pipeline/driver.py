@@ -60,7 +60,7 @@ def build(spec: BuildSpec, workspace: Workspace, *, out: Path | None = None) -> 
             try:
                 _work(folder, workspace.locks, (busy, lock))
             except ValidationError as error:
-                error.report = folder / "validate" / "validation.json"
+                error.found_in(folder / "validate" / "validation.json")
                 raise
         if out:
             publish(folder / "package", out)

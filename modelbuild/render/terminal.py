@@ -15,7 +15,7 @@ from modelbuild.manifest import Manifest, read_manifest
 from modelbuild.pipeline.driver import Outcome
 from modelbuild.pipeline.gc import Collected
 from modelbuild.pipeline.state import StageState
-from modelbuild.report import Report, read_report
+from modelbuild.report import Report, number_text, read_report
 
 _MIB = 1 << 20
 _WIDE = 240
@@ -64,15 +64,11 @@ def print_checks(validation: Report) -> None:
     table = _table("check", "compared", "worst", "limit", "at", "")
     for check in sorted(validation.checks, key=lambda check: not check.passed):
         verdict = Text("passed", style="green") if check.passed else Text("FAILED", style="bold red")
-        table.add_row(check.name, check.compared, _number(check.worst), _number(check.limit), check.where, verdict)
+        table.add_row(
+            check.name, check.compared, number_text(check.worst), number_text(check.limit), check.where, verdict
+        )
     _console().print(table)
     print()
-
-
-def _number(value: float | None) -> str:
-    if value is None:
-        return ""
-    return f"{value:.0f}" if value.is_integer() else f"{value:.3g}"
 
 
 def _console() -> Console:

@@ -81,7 +81,11 @@ def _diagnosed(error: OptimizeError, kind: str, source: Path, facts: Mapping[str
     problem = error.problems[0]
     tamer = next((other for other in _TAMER[_TAMER.index(kind) + 1 :] if _works(other, source, facts, out)), None)
     if tamer is None:
-        return OptimizeError(problem.what, where=kind, hint="nor does it unoptimized: choose another exporter")
+        return OptimizeError(
+            f"the exported graph itself cannot be used: {problem.what}",
+            where=f"optimization={kind}",
+            hint="is it a graph of this model (model=…)? If so, choose another exporter",
+        )
     found = verdict(
         _candidate(kind).fusions(kind, facts), lambda without: _works(kind, source, facts, out, without=without)
     )

@@ -271,6 +271,20 @@ def test_a_device_or_an_option_that_does_not_exist_is_refused(changes: dict[str,
     assert line in problem
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "lacking"),
+    [
+        ("masks", ["ones", "right", "left", "holes"], "validation.masks one, empty"),
+        ("include_maximum", False, "validation.include_maximum"),
+        ("cover_embeddings", False, "validation.cover_embeddings"),
+    ],
+)
+def test_strict_is_refused_without_what_it_promises(key: str, value: Any, lacking: str) -> None:
+    strict = {"kind": "strict", "include_maximum": True, "cover_embeddings": True}
+    (problem,) = refused({"validation": strict | {key: value}})
+    assert f"validation=strict without {lacking}: add it, or choose validation=quick" in problem
+
+
 def test_a_cpu_that_is_forbidden_is_possible_where_it_was_not_asked_for() -> None:
     entries = {"session.disable_cpu_ep_fallback": "1"}
     spec = decode(changed({"providers.order": ["cuda"], "session.config_entries": entries}), Path("/base"))

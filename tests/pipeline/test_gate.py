@@ -36,10 +36,12 @@ def test_one_weight_changed_after_optimization_ends_with_5_and_leaves_the_packag
     assert dvc("commit", "--force", "optimize", cwd=folder).returncode == 0
     finished = run(*TINY, cwd=built)
     assert finished.returncode == 5, finished.stderr
-    line = finished.stderr.splitlines()[-1]
-    assert line.startswith("error[VAL]: validation failed: parity.last_hidden_state: ")
-    assert "onnx " in line
-    assert "torch " in line
+    failure, place, cause = [line for line in finished.stderr.splitlines() if line.startswith("error[VAL]")]
+    assert failure.startswith("error[VAL]: validation failed: weights: 1 (limit 0) at ")
+    assert str(folder / "validate" / "validation.json") in failure
+    assert "first departs in encoder.layer.0.intermediate.dense" in place
+    assert "the file was changed since" in cause
+    assert "parity.last_hidden_state" in finished.stdout
     report = json.loads((folder / "validate" / "validation.json").read_text(encoding="utf-8"))
     check = report["checks"]["parity.last_hidden_state"]
     assert not report["passed"]

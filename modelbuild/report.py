@@ -40,7 +40,7 @@ def number_text(value: float | None) -> str:
     """A value of a check for people: counts as they are, others with three digits; nothing for None."""
     if value is None:
         return ""
-    return f"{value:.0f}" if value.is_integer() else f"{value:.3g}"
+    return f"{value:.0f}" if float(value).is_integer() else f"{value:.3g}"
 
 
 @dataclass(frozen=True, kw_only=True)

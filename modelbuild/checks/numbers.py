@@ -18,7 +18,7 @@ from modelbuild.tasks import Task
 
 @dataclass(frozen=True, kw_only=True)
 class Numbers:
-    """What came of all batches: the checks, the smallest batch that failed, for each kind of batch how many failed of
+    """What came of all batches: the checks, the first batch that failed, for each kind of batch how many failed of
     how many, and whether the model `runs` at all, with outputs of the right shapes.
     """
 
@@ -42,8 +42,7 @@ def compare_all(runs: Runs) -> Numbers:
         failed, count = kinds.get(batch.kind, (0, 0))
         wrong = any(finding.badness > 1 for finding in found)
         kinds[batch.kind] = (failed + wrong, count + 1)
-        if wrong and (failing is None or batch.valid.size < failing.valid.size):
-            failing = batch
+        failing = batch if wrong and failing is None else failing
     return Numbers(checks=tuple(worst_of(findings)), failing=failing, kinds=kinds, runs=works)
 
 

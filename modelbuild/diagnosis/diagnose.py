@@ -15,6 +15,9 @@ from modelbuild.diagnosis.tensors import OpenGraph, module_outputs
 from modelbuild.errors import first_line
 from modelbuild.samples import Batch
 
+# Up to so many tokens, every tensor of a graph is held in memory at once.
+_TOKENS = 512
+
 
 @dataclass(frozen=True, kw_only=True)
 class Diagnosis:
@@ -25,7 +28,7 @@ class Diagnosis:
 
 
 def diagnose(runs: Runs, numbers: Numbers, optimization: str, scratch: Path) -> Diagnosis:
-    """Why the smallest batch that failed did. The file that ships was made by `optimization`; nothing is left in
+    """Why the first batch that failed did. The file that ships was made by `optimization`; nothing is left in
     `scratch`. What goes wrong with looking for it is said, for the report must not be lost to it.
     """
     try:
@@ -35,14 +38,22 @@ def diagnose(runs: Runs, numbers: Numbers, optimization: str, scratch: Path) -> 
 
 
 def _found(runs: Runs, numbers: Numbers, optimization: str, scratch: Path) -> Diagnosis:
-    batch = numbers.failing
-    assert batch is not None
+    assert numbers.failing is not None
+    batch = _in_memory(runs, numbers.failing)
     case = runs.case(batch)
     if case.candidate is None:
         place = f"the graph does not run: {case.error}; {_kinds(numbers)}"
         return Diagnosis(place=place, cause="not looked for: what does not run has nothing to compare")
     departure = _departure(runs, batch)
     return Diagnosis(place=f"{_where(departure)}; {_kinds(numbers)}", cause=culprit(runs, batch, optimization, scratch))
+
+
+def _in_memory(runs: Runs, batch: Batch) -> Batch:
+    """The batch, or where all tensors of a graph would be too many for it, the first of its rows that fails alone."""
+    if batch.valid.size <= _TOKENS:
+        return batch
+    rows = (replace(batch, inputs={k: v[i : i + 1] for k, v in batch.inputs.items()}) for i in range(len(batch.valid)))
+    return next((row for row in rows if not agrees(runs, row)), batch)
 
 
 def _departure(runs: Runs, batch: Batch) -> Departure | None:

@@ -103,7 +103,7 @@ DEFECTS = (
         plant=_changed(_ignored),
         check=HIDDEN,
         message=rf"at {_PADDED} .*{OFF}",
-        place=r"first departs in encoder\.layer\.0\.attention\.self .*right with no padding, every embedding",
+        place=r"first departs in encoder\.layer\.0\.attention\.self .*right with no padding, embeddings",
     ),
     Defect(
         name="right padding is assumed: ONNX Runtime's optimizer with its defaults",
@@ -137,7 +137,7 @@ DEFECTS = (
         plant=_changed(_weak),
         check=HIDDEN,
         message=rf"at {_PADDED} .*{OFF}",
-        place=r"first departs in encoder\.layer\.0\.attention\.self .*right with no padding, every embedding",
+        place=r"first departs in encoder\.layer\.0\.attention\.self .*right with no padding, embeddings",
     ),
     Defect(
         name="every row has the mask of the first",

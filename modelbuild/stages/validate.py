@@ -24,7 +24,7 @@ from modelbuild.tasks import OPTIONAL_INPUTS, TASKS
 SPEC = ValidateSpec
 REPORT: str | None = "validation.json"
 
-# What looks at files alone, in the order in which it is shown.
+# What needs no session on the graph, in the order in which it is shown.
 CHECKS: tuple[CheckModule, ...] = (sidecar, tokenizer, weights)
 
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from modelbuild.batches import TEXTS
 from modelbuild.digest import write_text
 from modelbuild.errors import ExportError, PackageError
-from modelbuild.samples import TEXTS
 from modelbuild.tokenizer import open_tokenizer
 
 FORMAT = 1

@@ -16,7 +16,6 @@ from modelbuild.errors import PackageError
 from modelbuild.signature import Signature, TensorSpec
 
 MODEL_FILE = "model.onnx"
-WEIGHTS_FILE = "model.onnx.data"
 SCOPES_KEY = "pkg.torch.onnx.name_scopes"
 CLASSES_KEY = "pkg.torch.onnx.class_hierarchy"
 
@@ -73,6 +72,11 @@ def installed_version(distribution: str) -> str | None:
         return importlib.metadata.version(distribution)
     except (importlib.metadata.PackageNotFoundError, KeyError):  # KeyError: its metadata has no version
         return None
+
+
+def data_file(file: str) -> str:
+    """The name of the file with the weights of an ONNX file of that name, beside it."""
+    return f"{file}.data"
 
 
 def read_graph(model: Path) -> GraphFacts:

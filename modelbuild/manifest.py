@@ -13,7 +13,7 @@ from modelbuild.digest import sha256_file, write_json
 from modelbuild.errors import PackageError
 from modelbuild.signature import Signature, signature_from_dict, signature_to_dict
 
-FORMAT = 1
+FORMAT = 2
 FILE_NAME = "manifest.json"
 
 
@@ -26,31 +26,44 @@ class FileRecord:
 
 
 @dataclass(frozen=True, kw_only=True)
+class GraphRecord:
+    """One graph of the package: its file, and what it takes and gives.
+
+    `limits` are the largest sizes of symbolic axes, where there are any (`{"sequence": 512}`), `may_be_empty` the axes
+    that may have none, and `sums` those that are as long as others together (`{"total": ["past", "sequence"]}`).
+    `opsets` maps operator domains to versions; `oldest_onnxruntime` is the oldest release known to load the file.
+    """
+
+    file: str
+    signature: Signature
+    limits: Mapping[str, int]
+    may_be_empty: tuple[str, ...]
+    sums: Mapping[str, tuple[str, ...]]
+    opsets: Mapping[str, int]
+    ir_version: int
+    oldest_onnxruntime: str
+    hierarchy: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Manifest:
     """What a package says of itself.
 
-    `verified` is whether validation ran and passed. `limits` are the largest sizes of symbolic axes, where there are
-    any (`{"sequence": 512}`). `providers` are `[name, options]` pairs in order; `session` holds the session settings;
-    `opsets` maps operator domains to versions; `oldest_onnxruntime` is the oldest release known to load the file.
+    `verified` is whether validation ran and passed. `graphs` are its graphs by name, in the order in which they run;
+    one alone is called `model`. `providers` are `[name, options]` pairs in order; `session` holds the session settings;
     `source`, `build`, `tools`, `validation` and `benchmark` are plain JSON for people and programs.
     """
 
     name: str
     task: str
-    model_file: str
     verified: bool
-    signature: Signature
-    limits: Mapping[str, int]
+    graphs: Mapping[str, GraphRecord]
     providers: tuple[tuple[str, Mapping[str, Any]], ...]
     allow_fallback: bool
     session: Mapping[str, Any]
-    opsets: Mapping[str, int]
-    ir_version: int
-    oldest_onnxruntime: str
     source: Mapping[str, Any]
     build: Mapping[str, Any]
     tools: Mapping[str, str]
-    hierarchy: Mapping[str, Any]
     validation: Mapping[str, Any]
     benchmark: Mapping[str, Any]
     files: Mapping[str, FileRecord]
@@ -58,13 +71,13 @@ class Manifest:
 
 def write_manifest(manifest: Manifest, folder: Path) -> None:
     """Write `manifest.json` into `folder`, whole or not at all."""
-    values = {key: value for key, value in vars(manifest).items() if key not in ("signature", "files", "providers")}
+    values = {key: value for key, value in vars(manifest).items() if key not in ("graphs", "files", "providers")}
     write_json(
         folder / FILE_NAME,
         {
             "format": FORMAT,
             **values,
-            "signature": signature_to_dict(manifest.signature),
+            "graphs": {name: _graph_to_dict(graph) for name, graph in manifest.graphs.items()},
             "providers": [[name, dict(options)] for name, options in manifest.providers],
             "files": {name: vars(record) for name, record in sorted(manifest.files.items())},
         },
@@ -91,19 +104,40 @@ def _decode(data: Any, folder: Path) -> Manifest:
                 where=str(folder),
                 hint="upgrade modelbuild",
             )
-        if data["model_file"] not in data["files"]:
-            raise ValueError(f"model_file {data['model_file']!r} is not one of its files")
+        if data["format"] < FORMAT:
+            raise PackageError(
+                f"the package has format {data['format']}, from before packages could have several graphs",
+                where=str(folder),
+                hint="build it again",
+            )
+        graphs = {name: _graph_from_dict(graph) for name, graph in data["graphs"].items()}
+        for graph in graphs.values():
+            if graph.file not in data["files"]:
+                raise ValueError(f"{graph.file!r} is not one of its files")
         values = {key: value for key, value in data.items() if key != "format"}
         return Manifest(
             **values
             | {
-                "signature": signature_from_dict(data["signature"]),
+                "graphs": graphs,
                 "providers": tuple((name, options) for name, options in data["providers"]),
                 "files": {name: FileRecord(**record) for name, record in data["files"].items()},
             }
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise PackageError(f"manifest.json is damaged: {error!r}", where=str(folder)) from error
+
+
+def _graph_to_dict(graph: GraphRecord) -> dict[str, Any]:
+    return vars(graph) | {"signature": signature_to_dict(graph.signature)}
+
+
+def _graph_from_dict(data: dict[str, Any]) -> GraphRecord:
+    values = {
+        "signature": signature_from_dict(data["signature"]),
+        "may_be_empty": tuple(data["may_be_empty"]),
+        "sums": {name: tuple(parts) for name, parts in data["sums"].items()},
+    }
+    return GraphRecord(**data | values)
 
 
 def record_files(folder: Path) -> dict[str, FileRecord]:

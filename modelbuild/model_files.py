@@ -4,6 +4,7 @@ from __future__ import annotations
 
 CONFIG_FILE = "config.json"
 TOKENIZER_CONFIG = "tokenizer_config.json"
+PREPROCESSOR_CONFIG = "preprocessor_config.json"
 ADAPTER_FILE = "adapter_config.json"
 SAFE_WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 PICKLED_WEIGHTS = ("pytorch_model.bin", "pytorch_model.bin.index.json")
@@ -29,7 +30,7 @@ VOCABULARY_FILES = frozenset(
 )
 OTHER_FILES = (
     "generation_config.json",
-    "preprocessor_config.json",
+    PREPROCESSOR_CONFIG,
     "modules.json",
     "config_sentence_transformers.json",
     "sentence_bert_config.json",

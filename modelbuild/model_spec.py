@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, JsonValue, StringConstraints
 
-from modelbuild.strict import Digests, Name, Scalar, Strict
+from modelbuild.strict import Digests, Name, Strict
 
 Revision = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
 Repository = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?$")]
@@ -45,11 +45,14 @@ class HubSource(Strict):
 
 
 class InitSource(Strict):
-    """An architecture from its config, with random weights drawn from `seed`. Not a trained model."""
+    """An architecture from its config, with random weights drawn from `seed`. Not a trained model.
+
+    `config` has the keys of the architecture's own config, with any JSON values.
+    """
 
     kind: Literal["init"]
     architecture: Annotated[str, StringConstraints(pattern=r"^[A-Z]\w*$")]
-    config: dict[str, Scalar] = {}
+    config: dict[str, JsonValue] = {}
     seed: Annotated[int, Field(ge=0)] = 0
 
 

@@ -1,15 +1,12 @@
-"""The PyTorch original: load it as it is, run it as it is. The door to torch and transformers."""
+"""The PyTorch original: load it as it is. The door to torch and transformers."""
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 import transformers
 
@@ -24,9 +21,6 @@ from modelbuild.stage_spec import FolderFiles, StageModel
 from modelbuild.suggest import did_you_mean
 from modelbuild.tasks import Task
 from modelbuild.weight_files import stored_shapes
-
-Arrays = Mapping[str, npt.NDArray[Any]]
-Outputs = dict[str, npt.NDArray[Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,28 +151,6 @@ def _initialized(source: InitSource, task: Task) -> torch.nn.Module:
         raise ExportError(
             f"{source.architecture} cannot be made for {task.name}: {error}", where="model.source.config"
         ) from error
-
-
-def input_names(model: torch.nn.Module, task: Task) -> tuple[str, ...]:
-    """The inputs of `task` that this model's `forward` takes, in the task's order.
-
-    Raises ExportError when it does not take text.
-    """
-    accepted = inspect.signature(model.forward).parameters
-    if task.inputs[0] not in accepted:
-        raise ExportError(
-            f"{type(model).__name__} takes {next(iter(accepted))} and not {task.inputs[0]}",
-            where=task.name,
-            hint="choose a text model",
-        )
-    return tuple(name for name in task.inputs if name in accepted)
-
-
-def run_reference(model: torch.nn.Module, inputs: Arrays, outputs: Sequence[str]) -> Outputs:
-    """The named outputs of `model` for `inputs`, in eager mode without gradients."""
-    with torch.inference_mode():
-        result = model(**{name: torch.from_numpy(array) for name, array in inputs.items()}, return_dict=True)
-    return {name: np.asarray(result[name]) for name in outputs}
 
 
 def parse_config(config: Mapping[str, Any]) -> Any:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,11 @@ class Check:
         known = self.worst is not None and self.limit is not None
         numbers = f": {number_text(self.worst)} (limit {number_text(self.limit)})" if known else ""
         return f"{self.name}{numbers}{f' at {self.where}' if self.where else ''}"
+
+
+def named_after(component: str, checks: Iterable[Check]) -> tuple[Check, ...]:
+    """The checks of one graph among several: its name goes before theirs. Nothing changes for an empty name."""
+    return tuple(replace(check, name=f"{component} {check.name}") if component else check for check in checks)
 
 
 def number_text(value: float | None) -> str:

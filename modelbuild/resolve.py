@@ -11,7 +11,7 @@ from typing import Any
 
 from modelbuild.digest import sha256_file, sha256_json, write_json
 from modelbuild.errors import ConfigError, ExportError
-from modelbuild.model_files import VOCABULARY_FILES
+from modelbuild.model_files import PREPROCESSOR_CONFIG, VOCABULARY_FILES
 from modelbuild.model_spec import PathSource
 from modelbuild.sources import Digest, Located, locate
 from modelbuild.spec import BuildSpec, FileExporter
@@ -26,7 +26,7 @@ from modelbuild.stage_spec import (
     ValidateSpec,
 )
 from modelbuild.strict import Strict
-from modelbuild.tasks import TASKS, TaskName, task_of
+from modelbuild.tasks import TASKS, Preprocessor, TaskName, task_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,9 +63,10 @@ def resolve(spec: BuildSpec, digest: Digest) -> ResolvedBuild:
     elsewhere, and ConfigError when no task can be told.
     """
     located = locate(spec.model.source, digest)
-    if spec.sidecar.kind == "auto":
-        _require_tokenizer(located)
     task = _task(spec, located.config)
+    if spec.sidecar.kind == "auto":
+        for preprocessor in TASKS[task].preprocessors:
+            _require_preprocessor(preprocessor, located)
     return ResolvedBuild(spec=spec, task=task, located=located, exporter=_exporter(spec, digest))
 
 
@@ -77,13 +78,15 @@ def _exporter(spec: BuildSpec, digest: Digest) -> StageExporter:
     return locate_graph(spec.exporter, spec.opset, digest)
 
 
-def _require_tokenizer(located: Located) -> None:
-    """Refuse a folder without a tokenizer here, and not after its export, which may take long."""
-    if located.folder is not None and not VOCABULARY_FILES & located.files.keys():
+def _require_preprocessor(preprocessor: Preprocessor, located: Located) -> None:
+    """Refuse a folder without what makes inputs here, and not after its export, which may take long."""
+    text = preprocessor == "tokenizer"
+    files = VOCABULARY_FILES if text else {PREPROCESSOR_CONFIG}
+    if located.folder is not None and not files & located.files.keys():
         raise ExportError(
-            "no tokenizer files",
+            f"no {preprocessor.replace('_', ' ')} files",
             where=str(located.folder),
-            hint="expected tokenizer.json or vocab.txt; or sidecar=off",
+            hint=f"expected {'tokenizer.json or vocab.txt' if text else PREPROCESSOR_CONFIG}; or sidecar=off",
         )
 
 

@@ -1,211 +1,207 @@
-"""Seeded inputs for a text model: token ids, attention masks of several kinds, token types."""
+"""Seeded inputs for a graph, by its interface: token ids under masks, images, caches."""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-Ints = npt.NDArray[np.int64]
+from modelbuild.interface import Axis, Input, Interface, Output
+from modelbuild.masks import MASKS, applies, attention_mask
 
-# What is tried where a config names no maximum.
-_POSITIONS = 512
+Array = npt.NDArray[Any]
+Bools = npt.NDArray[np.bool_]
 
-# Families of fairseq's line: their first token has the position after the padding token's id, so that so many rows of
-# the position table are never used (transformers, `create_position_ids_from_input_ids`).
-_POSITIONS_AFTER_PADDING = frozenset(
-    {
-        "camembert", "data2vec-text", "esm", "ibert", "lilt", "longformer", "luke", "markuplm", "mpnet", "roberta",
-        "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod",
-    }
-)  # fmt: skip
-
-# Attention masks by name, with the words that reports use for them. `one`: one token in each row; `empty`: no token in
-# the last row.
-MASKS = {
-    "ones": "no padding",
-    "right": "right padding",
-    "left": "left padding",
-    "holes": "holes in the mask",
-    "one": "one token",
-    "empty": "an empty row",
-}
-
-TEXTS = (
-    "The harbour was quiet.",
-    "Nobody expected the second train to arrive before the first one, least of all the station master.",
-    "7 of 9 samples (78 %) passed!",
-    "Über naïve façades, in Zürich & São Paulo.",
-    "A short one, then",
-    "Rain fell on the terraces all night; by morning the lower road, which should have been raised, was gone.",
-)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Limits:
-    """What a text model can take: token ids below `vocab_size`, token types below `type_vocab_size`, `max_positions`
-    tokens.
-    """
-
-    vocab_size: int
-    type_vocab_size: int
-    max_positions: int
-
-    def facts(self) -> dict[str, int]:
-        """The same as a report has it, with the axis `sequence` by its name."""
-        return {"vocab_size": self.vocab_size, "type_vocab_size": self.type_vocab_size, "sequence": self.max_positions}
-
-    @classmethod
-    def of_facts(cls, facts: Mapping[str, int]) -> Limits:
-        """The limits that a report has."""
-        return cls(
-            vocab_size=facts["vocab_size"], type_vocab_size=facts["type_vocab_size"], max_positions=facts["sequence"]
-        )
+# Where an axis has no largest size, nothing longer than this is tried.
+UNLIMITED = 512
+# Beside the size that a model was made for, a smaller and a larger one, as shares of it.
+EXTENTS = (1.0, 0.75, 1.25)
+# Two lengths of one batch differ by less than this.
+_LENGTHS_APART = 5
 
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """Inputs by name, each `(batch, sequence)` of int64, and the kind they are of, for reports (`left padding`)."""
+    """Inputs by name for a graph with this `interface`, and the kind they are of, for reports (`left padding`)."""
 
     kind: str
-    inputs: dict[str, Ints]
+    interface: Interface
+    inputs: dict[str, Array]
+
+    @cached_property
+    def sizes(self) -> dict[str, int]:
+        """The size of every symbolic axis of the inputs."""
+        return {
+            axis: size
+            for value in self.interface.inputs
+            for axis, size in zip(value.shape, self.inputs[value.name].shape, strict=True)
+            if isinstance(axis, str)
+        }
 
     @property
     def label(self) -> str:
-        """Kind and size: `left padding 3x7`."""
-        return f"{self.kind} {'x'.join(map(str, self.valid.shape))}"
+        """Kind and size: `left padding 3x7`; with 5 positions in a cache, `left padding 3x7 after 5`."""
+        sizes = [str(self.sizes[axis.name]) for axis in self.interface.axes if axis.name in self.sizes and _own(axis)]
+        past = [f" after {self.sizes[axis.name]}" for axis in self.interface.axes_of("past")]
+        return f"{self.kind} {'x'.join(sizes)}{''.join(past)}"
 
     @property
-    def valid(self) -> npt.NDArray[np.bool_]:
-        """The positions that the attention mask lets through, `(batch, sequence)`; only there do outputs mean
-        anything. All of them, for a model that takes no mask.
+    def positions(self) -> int:
+        """The number of positions that are computed, valid or not."""
+        lengths = [self.sizes.get(axis.name, 1) for axis in self.interface.axes_of("length")]
+        return self._rows * max(lengths, default=1)
+
+    @property
+    def _rows(self) -> int:
+        return next((self.sizes[axis.name] for axis in self.interface.axes_of("batch") if axis.name in self.sizes), 1)
+
+    @cached_property
+    def masks(self) -> dict[str, Bools]:
+        """For axes that have a mask of their own, `(batch, size)`: which positions are no padding."""
+        found: dict[str, Bools] = {}
+        for value in self.interface.inputs:
+            if value.content == "attention_mask" and len(value.shape) == 2:
+                mask, name = self.inputs[value.name].astype(bool), str(value.shape[1])
+                found[name] = mask
+                start = 0
+                for part in self.interface.axis(name).parts:
+                    found[part] = mask[:, start : start + self.sizes[part]]
+                    start += self.sizes[part]
+        return found
+
+    @cached_property
+    def valid_rows(self) -> Bools:
+        """`(batch,)`: the rows that have something that is no padding, for each of their choices if there are any."""
+        rows = np.ones(self._rows, dtype=bool)
+        for value in self.interface.inputs:
+            if value.content == "attention_mask":
+                rows &= self.inputs[value.name].astype(bool).any(axis=-1).reshape(len(rows), -1).all(axis=1)
+        return rows
+
+    def placed(self, output: Output, array: Array) -> tuple[Array, Bools]:
+        """`array`, which is that output, with its positions on the second axis, and where it means anything: `(batch,
+        position)`, or `(batch,)` where it has no positions.
         """
-        mask = self.inputs.get("attention_mask")
-        return np.ones(self.inputs["input_ids"].shape, dtype=bool) if mask is None else mask.astype(bool)
+        rows = self.valid_rows
+        for place, name in enumerate(output.shape):
+            if isinstance(name, str) and self.interface.axis(name).kind in ("length", "sum") and array.ndim > place:
+                mask = self.masks.get(name, np.ones((len(rows), array.shape[place]), dtype=bool))
+                return np.moveaxis(array, place, 1), mask & rows[:, None]
+        return (array, rows) if output.shape[:1] == ("batch",) else (array[None], np.ones(1, dtype=bool))
+
+    def row(self, number: int) -> Batch:
+        """The same inputs with one row alone."""
+        chosen = {
+            value.name: self.inputs[value.name][number : number + 1]
+            if value.shape[:1] == ("batch",)
+            else self.inputs[value.name]
+            for value in self.interface.inputs
+        }
+        return Batch(kind=self.kind, interface=self.interface, inputs=chosen)
+
+    def without_padding(self) -> Batch | None:
+        """The same with nothing masked, or None where nothing is."""
+        masks = [value.name for value in self.interface.inputs if value.content == "attention_mask"]
+        if all(self.inputs[name].all() for name in masks):
+            return None
+        ones = {name: np.ones_like(self.inputs[name]) for name in masks}
+        return sample(self.interface, self.sizes, mask="ones", rng=np.random.default_rng(0), given=self.inputs | ones)
 
 
-def limits_of(config: Any) -> Limits:
-    """The limits in a transformers config. What a family lacks, or has no limit for, counts as: one token type, 512
-    positions.
-    """
-    after_padding = getattr(config, "model_type", "") in _POSITIONS_AFTER_PADDING
-    unused = (config.pad_token_id or 0) + 1 if after_padding else 0
-    given = getattr(config, "max_position_embeddings", None)
-    positions = _POSITIONS if given is None or int(given) < 1 else int(given)
-    return Limits(
-        vocab_size=int(config.vocab_size),
-        type_vocab_size=int(getattr(config, "type_vocab_size", 1) or 1),
-        max_positions=positions - unused,
-    )
+def _own(axis: Axis) -> bool:
+    return axis.kind in ("batch", "length", "extent")
 
 
-def random_batch(
-    names: Sequence[str], limits: Limits, *, batch: int, sequence: int, mask: str, rng: np.random.Generator
-) -> Batch:
-    """A batch of random tokens under an attention mask of kind `mask`, one of MASKS."""
-    shape = (batch, sequence)
-    arrays = {
-        "input_ids": rng.integers(0, limits.vocab_size, shape, dtype=np.int64),
-        "attention_mask": attention_mask(shape, mask, rng),
-        "token_type_ids": rng.integers(0, limits.type_vocab_size, shape, dtype=np.int64),
-    }
-    return Batch(kind=MASKS[mask], inputs={name: arrays[name] for name in names})
-
-
-def attention_mask(shape: tuple[int, int], kind: str, rng: np.random.Generator) -> Ints:
-    """A mask `(batch, sequence)` of int64, 1 for tokens and 0 for padding, of one of MASKS.
-
-    Rows have tokens, except for the last one of `empty`; and a mask that is not `ones` masks something, if the shape
-    allows it.
-    """
-    batch, sequence = shape
-    positions = np.arange(sequence)[None, :]
-    lengths = rng.integers(1, sequence + 1, size=(batch, 1))
-    lengths[0] = rng.integers(1, max(sequence, 2))
-    match kind:
-        case "ones":
-            mask = np.ones(shape, dtype=bool)
-        case "right":
-            mask = positions < lengths
-        case "left":
-            mask = positions >= sequence - lengths
-        case "holes":
-            mask = _with_holes(shape, rng)
-        case "one":
-            mask = positions == rng.integers(0, sequence, size=(batch, 1))
-        case "empty":
-            mask = positions < np.where(np.arange(batch)[:, None] == batch - 1, 0, lengths)
-        case _:
-            raise ValueError(f"there is no mask '{kind}'")
-    return np.ascontiguousarray(mask, dtype=np.int64)
-
-
-def _with_holes(shape: tuple[int, int], rng: np.random.Generator) -> npt.NDArray[np.bool_]:
-    """Tokens at the first and the last position, and padding between them."""
-    mask = rng.random(shape) < 0.5
-    mask[:, [0, -1]] = True
-    if shape[1] > 2:
-        mask[np.arange(shape[0]), rng.integers(1, shape[1] - 1, size=shape[0])] = False
-    return mask
-
-
-def applies(mask: str, *, batch: int, sequence: int) -> bool:
-    """Whether a mask of this kind is one of its own at this size: padding needs two positions, a hole three, an empty
-    row another beside it.
-    """
-    return {"ones": True, "holes": sequence > 2, "empty": batch > 1}.get(mask, sequence > 1)
-
-
-def covering_batches(
-    names: Sequence[str], limits: Limits, *, seed: int, tokens: int | None = None, rows_at_once: int = 4
-) -> Iterator[Batch]:
-    """Batches that together look up every row of every embedding table: tokens, positions and token types, in rows of
-    the largest length.
-
-    With `tokens`, so many rows of the token table, drawn by `seed`, and every row of the other two.
-    """
-    rng = np.random.default_rng(seed)
-    sequence = limits.max_positions
-    chosen = rng.permutation(limits.vocab_size)[:tokens]
-    rows = -(-len(chosen) // sequence)
-    ids = np.resize(chosen, (rows, sequence)).astype(np.int64)
-    types = np.resize(np.arange(limits.type_vocab_size), (rows, sequence)).astype(np.int64)
-    for start in range(0, rows, rows_at_once):
-        part = slice(start, start + rows_at_once)
-        arrays = {"input_ids": ids[part], "attention_mask": np.ones_like(ids[part]), "token_type_ids": types[part]}
-        yield Batch(kind="embeddings", inputs={name: arrays[name] for name in names})
-
-
-def random_batches(
-    names: Sequence[str],
-    limits: Limits,
+def sample(
+    interface: Interface,
+    sizes: Mapping[str, int],
     *,
-    batches: Sequence[int],
-    sequences: Sequence[int],
-    masks: Sequence[str],
-    seed: int,
-    per_size: int | None = None,
-) -> Iterator[Batch]:
-    """A batch for every combination of size, length (at most the model's maximum) and mask, the same for the same
-    seed.
+    mask: str,
+    rng: np.random.Generator,
+    given: Mapping[str, Array] | None = None,
+    kind: str | None = None,
+) -> Batch:
+    """A batch with axes of these sizes, random but for what is `given`, under masks of kind `mask`, one of MASKS.
 
-    With `per_size`, no more than so many masks at each size, chosen in turn, so that every mask meets many sizes and
-    lengths without meeting all of their combinations.
+    Positions are counted from the mask, as generation does: from 0 at the first token of each row.
     """
-    rng = np.random.default_rng(seed)
-    lengths = sorted({min(length, limits.max_positions) for length in sequences})
-    for (row, batch), (column, sequence) in itertools.product(enumerate(batches), enumerate(lengths)):
-        fitting = [mask for mask in masks if applies(mask, batch=batch, sequence=sequence)]
-        fitting = fitting if "attention_mask" in names else ["ones"]
-        for mask in _in_turn(fitting, per_size, row + column) if per_size else fitting:
-            yield random_batch(names, limits, batch=batch, sequence=sequence, mask=mask, rng=rng)
+    full = dict(sizes)
+    for axis in interface.axes_of("sum"):
+        full[axis.name] = sum(full[part] for part in axis.parts)
+    arrays: dict[str, Array] = dict(given or {})
+    for value in interface.inputs:
+        if value.name not in arrays and value.content != "position_ids":
+            shape = tuple(axis if isinstance(axis, int) else full[axis] for axis in value.shape)
+            arrays[value.name] = _content(value, shape, mask, rng)
+    for value in interface.inputs:
+        if value.content == "position_ids":
+            arrays[value.name] = _positions(interface, value, arrays, full)
+    inputs = {value.name: arrays[value.name] for value in interface.inputs}
+    masked = interface.content("attention_mask") is not None
+    return Batch(kind=kind or MASKS[mask if masked else "ones"], interface=interface, inputs=inputs)
 
 
-def _in_turn(masks: Sequence[str], count: int, start: int) -> list[str]:
-    """`count` of the masks, evenly spread, beginning with number `start`."""
-    count = min(count, len(masks))
-    return [masks[(start + turn * len(masks) // count) % len(masks)] for turn in range(count)]
+def _content(value: Input, shape: tuple[int, ...], mask: str, rng: np.random.Generator) -> Array:
+    match value.content:
+        case "attention_mask":
+            rows, positions = math.prod(shape[:-1]), shape[-1]
+            fitting = mask if applies(mask, batch=rows, sequence=positions) else "ones"
+            return attention_mask((rows, positions), fitting, rng).reshape(shape).astype(value.dtype)
+        case "token_ids" | "token_type_ids" | "indices":
+            return rng.integers(0, value.below, shape).astype(value.dtype)
+        case "flags":
+            return np.asarray(rng.random(shape) < 0.5).astype(value.dtype)
+        case _:
+            return rng.standard_normal(shape).astype(value.dtype)
+
+
+def _positions(interface: Interface, value: Input, arrays: Mapping[str, Array], sizes: Mapping[str, int]) -> Array:
+    """The position of each new token: how many are no padding before it, `(batch, new)`."""
+    mask = interface.content("attention_mask")
+    new = sizes[str(value.shape[1])]
+    if mask is None:
+        positions = np.broadcast_to(np.arange(new), (sizes["batch"], new))
+    else:
+        positions = np.maximum(np.cumsum(arrays[mask.name], axis=1) - 1, 0)
+    return np.ascontiguousarray(positions[:, positions.shape[1] - new :], dtype=value.dtype)
+
+
+def typical_sizes(interface: Interface, *, batch: int, length: int, past: int = 0, turn: int = 0) -> dict[str, int]:
+    """The size of every axis: `batch` rows, about `length` positions, `past` of them in the cache before, as far as the
+    interface allows. With `turn`, axes of one kind get sizes of their own.
+    """
+    sizes = {axis.name: batch for axis in interface.axes_of("batch")}
+    sizes |= {axis.name: _allowed(axis, past) for axis in interface.axes_of("past")}
+    for number, axis in enumerate(interface.axes_of("length")):
+        sizes[axis.name] = _allowed(axis, length + number * turn % _LENGTHS_APART)
+    for number, axis in enumerate(interface.axes_of("extent")):
+        share = EXTENTS[(turn + number) % len(EXTENTS)] if turn else 1.0
+        sizes[axis.name] = _allowed(axis, round((axis.native or UNLIMITED) * share))
+    for total in interface.axes_of("sum"):
+        excess = sum(sizes[part] for part in total.parts) - (total.largest or sum(sizes.values()))
+        for part in total.parts:
+            less = max(0, min(excess, sizes[part] - interface.axis(part).smallest))
+            sizes[part], excess = sizes[part] - less, excess - less
+    return sizes
+
+
+def _allowed(axis: Axis, size: int) -> int:
+    """The size nearest to `size` that the axis may have, rounded down to its step."""
+    chosen = max(axis.smallest, size if axis.largest is None else min(size, axis.largest))
+    return max(axis.smallest, chosen - (chosen % axis.step))
+
+
+def longest(interface: Interface) -> int:
+    """The largest number of positions that any length may have; UNLIMITED where there is no limit, 1 without any."""
+    return max((largest(interface, axis) for axis in interface.axes_of("length")), default=1)
+
+
+def largest(interface: Interface, axis: Axis) -> int:
+    """The largest size of `axis` that is tried: its own limit or that of a sum it is part of, else UNLIMITED."""
+    sums = [total.largest for total in interface.axes_of("sum") if axis.name in total.parts and total.largest]
+    return min([axis.largest or UNLIMITED, *sums])

@@ -5,90 +5,125 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from modelbuild.interface import Output
+
+FamilyName = Literal["text"]
 TaskName = Literal[
     "feature-extraction",
     "fill-mask",
+    "multiple-choice",
     "question-answering",
     "text-classification",
     "token-classification",
 ]
 
+Preprocessor = Literal["tokenizer", "image_processor", "feature_extractor"]
+
 TEXT_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 # A graph may do without these, and then means what PyTorch does when it is not given them.
 OPTIONAL_INPUTS = frozenset({"token_type_ids"})
+
+_TOKENS = ("batch", "sequence")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
     """What one task means.
 
-    `auto_class` and `optimum_class` are class names in transformers and optimum.onnxruntime; `architecture_suffix` is
-    how the architectures of the task end (`BertForMaskedLM`). `inputs` are the names a model may take, of which each
-    model takes those that its `forward` has; `outputs` are the names it must give, in order. `per_token` outputs have a
-    sequence axis, and only their valid positions mean anything. `embeddings` are outputs whose directions matter; all
-    others are scores, of which the largest matters. `labels` says that the model's config must name its
-    classes. `unused_weights` are prefixes of parameters that no output depends on, so that a checkpoint may lack them.
+    `family` is the kind of model that does it, which says what its graphs are. `auto_class` and `optimum_class` are
+    class names in transformers and optimum.onnxruntime; `pipeline` is what transformers' pipelines call the task, None
+    where they have none. `architecture_suffixes` are how the architectures of the task end (`BertForMaskedLM`).
+    `inputs` are the names a model may take, of which each model takes those that its `forward` has; `outputs` are those
+    it must give, in order, with their leading axes. `labels` says that the model's config must name its classes;
+    `choices` that inputs have an axis of choices after the batch. `unused_weights` are prefixes of parameters that no
+    output depends on, so that a checkpoint may lack them. `preprocessors` are what turns texts, images or sounds into
+    inputs, and belongs beside the graph.
     """
 
     name: TaskName
+    family: FamilyName
     auto_class: str
     optimum_class: str
-    architecture_suffix: str
+    pipeline: str | None
+    architecture_suffixes: tuple[str, ...]
     inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
+    outputs: tuple[Output, ...]
     unused_weights: tuple[str, ...] = ()
-    per_token: tuple[str, ...] = ()
-    embeddings: tuple[str, ...] = ()
     labels: bool = False
+    choices: bool = False
+    preprocessors: tuple[Preprocessor, ...] = ("tokenizer",)
+
+    def output_names(self) -> tuple[str, ...]:
+        """The names of the outputs, in order."""
+        return tuple(output.name for output in self.outputs)
 
 
 TASKS: dict[TaskName, Task] = {
     "feature-extraction": Task(
         name="feature-extraction",
+        family="text",
         auto_class="AutoModel",
         optimum_class="ORTModelForFeatureExtraction",
-        architecture_suffix="Model",
+        pipeline="feature-extraction",
+        architecture_suffixes=("Model",),
         inputs=TEXT_INPUTS,
-        outputs=("last_hidden_state",),
+        outputs=(Output(name="last_hidden_state", shape=_TOKENS, meaning="embeddings"),),
         unused_weights=("pooler.",),
-        per_token=("last_hidden_state",),
-        embeddings=("last_hidden_state",),
     ),
     "fill-mask": Task(
         name="fill-mask",
+        family="text",
         auto_class="AutoModelForMaskedLM",
         optimum_class="ORTModelForMaskedLM",
-        architecture_suffix="ForMaskedLM",
+        pipeline="fill-mask",
+        architecture_suffixes=("ForMaskedLM",),
         inputs=TEXT_INPUTS,
-        outputs=("logits",),
-        per_token=("logits",),
+        outputs=(Output(name="logits", shape=_TOKENS, meaning="scores"),),
+    ),
+    "multiple-choice": Task(
+        name="multiple-choice",
+        family="text",
+        auto_class="AutoModelForMultipleChoice",
+        optimum_class="ORTModelForMultipleChoice",
+        pipeline=None,
+        architecture_suffixes=("ForMultipleChoice",),
+        inputs=TEXT_INPUTS,
+        outputs=(Output(name="logits", shape=("batch", "choices"), meaning="scores"),),
+        choices=True,
     ),
     "question-answering": Task(
         name="question-answering",
+        family="text",
         auto_class="AutoModelForQuestionAnswering",
         optimum_class="ORTModelForQuestionAnswering",
-        architecture_suffix="ForQuestionAnswering",
+        pipeline="question-answering",
+        architecture_suffixes=("ForQuestionAnswering",),
         inputs=TEXT_INPUTS,
-        outputs=("start_logits", "end_logits"),
-        per_token=("start_logits", "end_logits"),
+        outputs=(
+            Output(name="start_logits", shape=_TOKENS, meaning="scores"),
+            Output(name="end_logits", shape=_TOKENS, meaning="scores"),
+        ),
     ),
     "text-classification": Task(
         name="text-classification",
+        family="text",
         auto_class="AutoModelForSequenceClassification",
         optimum_class="ORTModelForSequenceClassification",
-        architecture_suffix="ForSequenceClassification",
+        pipeline="text-classification",
+        architecture_suffixes=("ForSequenceClassification",),
         inputs=TEXT_INPUTS,
-        outputs=("logits",),
+        outputs=(Output(name="logits", shape=("batch",), meaning="scores"),),
         labels=True,
     ),
     "token-classification": Task(
         name="token-classification",
+        family="text",
         auto_class="AutoModelForTokenClassification",
         optimum_class="ORTModelForTokenClassification",
-        architecture_suffix="ForTokenClassification",
+        pipeline="token-classification",
+        architecture_suffixes=("ForTokenClassification",),
         inputs=TEXT_INPUTS,
-        outputs=("logits",),
-        per_token=("logits",),
+        outputs=(Output(name="logits", shape=_TOKENS, meaning="scores"),),
         labels=True,
     ),
 }
@@ -96,5 +131,6 @@ TASKS: dict[TaskName, Task] = {
 
 def task_of(architecture: str) -> Task | None:
     """The task that a model class of this name is for, or None: `BertForMaskedLM` is for fill-mask."""
-    by_length = sorted(TASKS.values(), key=lambda task: -len(task.architecture_suffix))
-    return next((task for task in by_length if architecture.endswith(task.architecture_suffix)), None)
+    suffixes = {suffix: task for task in TASKS.values() for suffix in task.architecture_suffixes}
+    longest = sorted(suffixes, key=len, reverse=True)
+    return next((suffixes[suffix] for suffix in longest if architecture.endswith(suffix)), None)

@@ -17,7 +17,7 @@ CANDIDATES: dict[str, str] = {
 class Candidate(Protocol):
     """What a candidate module has.
 
-    `kind` is the optimization that was asked for, `facts` is what export reported.
+    `kind` is the optimization that was asked for, `facts` is what export reported of the graph.
     """
 
     def fusions(self, kind: str, facts: Mapping[str, Any]) -> tuple[str, ...]:
@@ -27,8 +27,9 @@ class Candidate(Protocol):
     def optimize(
         self, kind: str, source: Path, facts: Mapping[str, Any], out: Path, without: frozenset[str] = frozenset()
     ) -> None:
-        """Read the model in `source` and write one's own into the empty folder `out`, leaving out what `without` names.
+        """Read the graph in the file `source` and write one's own to the file `out`, leaving out what `without` names.
 
-        Nothing in `source` is changed. Raises OptimizeError when the graph cannot be optimized so.
+        The weights go beside `out`, in `data_file(out.name)`. `source` is not changed. Raises OptimizeError when the
+        graph cannot be optimized so.
         """
         ...

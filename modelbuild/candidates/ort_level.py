@@ -13,7 +13,7 @@ from typing import Any
 import onnxruntime as ort
 
 from modelbuild.errors import OptimizeError
-from modelbuild.graph import MODEL_FILE, WEIGHTS_FILE
+from modelbuild.graph import data_file
 
 _LEVELS = {
     "basic": ort.GraphOptimizationLevel.ORT_ENABLE_BASIC,
@@ -46,18 +46,18 @@ def optimize(
     kind: str, source: Path, facts: Mapping[str, Any], out: Path, without: frozenset[str] = frozenset()
 ) -> None:
     """Open the model at level `kind` and save what ONNX Runtime made of it, weights beside it."""
-    save_optimized(source / MODEL_FILE, kind, out, without)
+    save_optimized(source, kind, out, without)
 
 
 def save_optimized(model: Path, level: str, out: Path, without: frozenset[str] = frozenset()) -> None:
-    """Save into `out` what ONNX Runtime makes of `model` at `basic` or `extended`, without the optimizers named in
+    """Save as `out` what ONNX Runtime makes of `model` at `basic` or `extended`, without the optimizers named in
     `without`. Raises OptimizeError when it cannot.
     """
     options = ort.SessionOptions()
     options.graph_optimization_level = _LEVELS[level]
-    options.optimized_model_filepath = str(out / MODEL_FILE)
+    options.optimized_model_filepath = str(out)
     options.log_severity_level = 3
-    options.add_session_config_entry("session.optimized_model_external_initializers_file_name", WEIGHTS_FILE)
+    options.add_session_config_entry("session.optimized_model_external_initializers_file_name", data_file(out.name))
     options.add_session_config_entry(
         "session.optimized_model_external_initializers_min_size_in_bytes", _EXTERNAL_FROM_BYTES
     )

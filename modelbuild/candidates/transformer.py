@@ -13,7 +13,6 @@ from typing import Any
 
 from modelbuild.candidates import ort_level
 from modelbuild.errors import OptimizeError, first_line
-from modelbuild.graph import MODEL_FILE
 
 
 def fusions(kind: str, facts: Mapping[str, Any]) -> tuple[str, ...]:
@@ -31,10 +30,10 @@ def optimize(
     kind: str, source: Path, facts: Mapping[str, Any], out: Path, without: frozenset[str] = frozenset()
 ) -> None:
     """Fuse, then fold what the fusions left to fold, and save it at the portable level."""
-    with tempfile.TemporaryDirectory(dir=out, prefix=".fused.") as scratch:
-        fused = Path(scratch) / MODEL_FILE
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".fused.") as scratch:
+        fused = Path(scratch) / out.name
         try:
-            _fuse(source / MODEL_FILE, facts, fused, without)
+            _fuse(source, facts, fused, without)
         except Exception as error:
             raise OptimizeError(f"transformer fusion failed: {type(error).__name__}: {first_line(error)}") from error
         ort_level.save_optimized(fused, "extended", out, without)

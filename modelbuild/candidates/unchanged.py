@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from modelbuild.graph import MODEL_FILE, WEIGHTS_FILE
+from modelbuild.graph import data_file
 
 
 def fusions(kind: str, facts: Mapping[str, Any]) -> tuple[str, ...]:
@@ -19,6 +19,7 @@ def optimize(
     kind: str, source: Path, facts: Mapping[str, Any], out: Path, without: frozenset[str] = frozenset()
 ) -> None:
     """Copy the model. A hard link would do, but onnx refuses linked weights."""
-    for name in (MODEL_FILE, WEIGHTS_FILE):
-        if (source / name).exists():
-            shutil.copyfile(source / name, out / name)
+    shutil.copyfile(source, out)
+    data = data_file(source.name)
+    if (source.parent / data).exists():
+        shutil.copyfile(source.parent / data, out.parent / data)

@@ -1,4 +1,4 @@
-"""One token more than the model takes is refused, in one line, and not computed."""
+"""One position more than the model takes is refused, in one line, and not computed."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from modelbuild.checks.runs import Runs
+from modelbuild.component import run_module
 from modelbuild.errors import InputError
-from modelbuild.reference import run_reference
-from modelbuild.report import Check, read_report
+from modelbuild.interface import Axis
+from modelbuild.report import Check
 from modelbuild.runtime.inputs import check_inputs
-from modelbuild.samples import random_batch
+from modelbuild.samples import Batch, sample, typical_sizes
 
 
 def examine(runs: Runs) -> Iterator[Check]:
@@ -21,28 +22,44 @@ def examine(runs: Runs) -> Iterator[Check]:
     On other providers than the CPU the graph is left out: their kernels do not check indices.
     """
     subject = runs.subject
-    longest = subject.limits.max_positions
-    shipped = read_report(subject.model_file.parent / "report.json").facts["limits"]["sequence"]
-    rng = np.random.default_rng(subject.spec.validation.seed)
-    batch = random_batch(subject.names, subject.limits, batch=1, sequence=longest + 1, mask="ones", rng=rng)
+    axis = _limited(runs)
+    if axis is None or axis.largest is None:
+        return
+    batch, shipped = _too_long(runs, axis, axis.largest + 1), subject.limits.get(axis.name)
     found = []
     try:
-        check_inputs(subject.graph.signature, {"sequence": shipped}, batch.inputs)
+        limits = {axis.name: shipped} if shipped else {}
+        empty = [past.name for past in subject.interface.axes_of("past")]
+        check_inputs(subject.graph.signature, limits, batch.inputs, may_be_empty=empty)
         found.append(f"the runtime lets it through, its limit is {shipped}")
     except InputError as error:
-        found += [] if "sequence" in str(error) else [f"the runtime says: {error}"]
+        found += [] if axis.name in str(error) else [f"the runtime says: {error}"]
     if (
         subject.spec.providers.order[0] == "cpu"
-        and _fails(lambda: run_reference(subject.reference, batch.inputs, subject.task.outputs))
+        and _fails(lambda: run_module(subject.component.module, batch.inputs))
         and not _fails(lambda: runs.run(batch))
     ):
         found.append("PyTorch refuses it, and the graph computes something")
     yield Check(
         name="beyond maximum",
         passed=not found,
-        compared=f"{longest + 1} tokens, where the model takes {longest}",
+        compared=f"{axis.largest + 1} positions, where the model takes {axis.largest}",
         where="; ".join(found),
     )
+
+
+def _limited(runs: Runs) -> Axis | None:
+    """The axis of positions that has a limit, its own or that of a sum."""
+    axes = (*runs.subject.interface.axes_of("length"), *runs.subject.interface.axes_of("sum"))
+    return next((axis for axis in axes if axis.largest is not None), None)
+
+
+def _too_long(runs: Runs, axis: Axis, size: int) -> Batch:
+    interface = runs.subject.interface
+    sizes = typical_sizes(interface, batch=1, length=1)
+    longer = axis.parts[-1] if axis.parts else axis.name
+    rng = np.random.default_rng(runs.subject.spec.validation.seed)
+    return sample(interface, sizes | {longer: size}, mask="ones", rng=rng)
 
 
 def _fails(attempt: Callable[[], object]) -> bool:

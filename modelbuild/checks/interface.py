@@ -17,16 +17,17 @@ def examine(subject: Subject) -> Iterator[Check]:
 
 
 def _signature(subject: Subject) -> Check:
-    found, names, outputs = subject.graph.signature, subject.names, subject.task.outputs
-    dtypes = {spec.dtype for spec in found.inputs} == {"int64"} and {spec.dtype for spec in found.outputs} == {
-        "float32"
-    }
-    right = found.input_names() == names and found.output_names() == outputs and dtypes
+    found, interface = subject.graph.signature, subject.interface
+    wanted = [(value.name, value.dtype) for value in interface.inputs]
+    given = [(value.name, value.dtype) for value in found.inputs]
+    outputs = interface.output_names()
+    floats = {spec.dtype for spec in found.outputs} == {"float32"}
+    right = given == wanted and found.output_names() == outputs and floats
     return Check(
         name="signature",
         passed=right,
         compared="names, order and dtypes of inputs and outputs",
-        where="" if right else f"graph: {found}; expected int64 {names} and float32 {outputs}",
+        where="" if right else f"graph: {found}; expected {wanted} and float32 {outputs}",
     )
 
 
@@ -43,12 +44,14 @@ def _opset(subject: Subject) -> Check:
 
 
 def _axes(subject: Subject) -> Check:
-    """Batch and sequence are symbolic, in inputs and outputs, and keep their own names."""
-    signature, task = subject.graph.signature, subject.task
-    wrong = [spec.name for spec in signature.inputs if spec.shape != ("batch", "sequence")]
-    for spec in signature.outputs:
-        leading = ("batch", "sequence") if spec.name in task.per_token else ("batch",)
-        if spec.shape[: len(leading)] != leading or spec.symbolic_axes() != set(leading):
+    """The axes that may change are symbolic, in inputs and outputs, and keep their own names; the others have sizes."""
+    signature, interface = subject.graph.signature, subject.interface
+    inputs = {value.name: value.shape for value in interface.inputs}
+    wrong = [spec.name for spec in signature.inputs if spec.shape != inputs.get(spec.name)]
+    outputs = {value.name: value for value in interface.outputs}
+    for spec in (spec for spec in signature.outputs if spec.name in outputs):
+        wanted = outputs[spec.name]
+        if spec.shape[: len(wanted.shape)] != wanted.shape or spec.symbolic_axes() != wanted.symbolic_axes():
             wrong.append(spec.name)
     return Check(
         name="symbolic axes",

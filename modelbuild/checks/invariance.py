@@ -8,14 +8,14 @@ from dataclasses import replace
 import numpy as np
 
 from modelbuild.checks.runs import Case, Runs
+from modelbuild.component import Outputs
 from modelbuild.errors import first_line
 from modelbuild.parity import Finding, allowed, worst_of
-from modelbuild.reference import Outputs
 from modelbuild.report import Check
 from modelbuild.runtime.session import session_options
-from modelbuild.samples import Batch, random_batch
+from modelbuild.samples import Batch, sample, typical_sizes
 
-_BATCH, _SEQUENCE = 3, 9
+_BATCH, _LENGTH = 3, 9
 
 
 def examine(runs: Runs) -> Iterator[Check]:
@@ -24,28 +24,28 @@ def examine(runs: Runs) -> Iterator[Check]:
     Both results of a pair may be off from the truth by what parity allows, so they may differ by twice that.
     """
     subject = runs.subject
-    length = min(_SEQUENCE, subject.limits.max_positions)
     rng = np.random.default_rng(subject.spec.validation.seed)
-    batch = random_batch(subject.names, subject.limits, batch=_BATCH, sequence=length, mask="right", rng=rng)
+    sizes = typical_sizes(subject.interface, batch=_BATCH, length=_LENGTH, past=_LENGTH)
+    batch = sample(subject.interface, sizes, mask="right", rng=rng)
     case = runs.case(batch)
     own = session_options(runs.settings()).intra_op_num_threads
     other = 1 if own > 1 else 2
     others: dict[str, tuple[str, Callable[[], Outputs]]] = {
         "deterministic": ("the same batch twice", lambda: runs.run(batch)),
-        "batch invariance": (f"each of {_BATCH} rows alone, and beside the others", lambda: _rows_alone(runs, batch)),
         "thread invariance": (
             f"{other} and {own} threads",
             lambda: runs.run(batch, runs.open(replace(runs.settings(), intra_op_num_threads=other))),
         ),
     }
+    if all(output.shape[:1] == ("batch",) for output in subject.interface.outputs):
+        rows = f"each of {_BATCH} rows alone, and beside the others"
+        others["batch invariance"] = (rows, lambda: _rows_alone(runs, batch))
     for name, (compared, again) in others.items():
         yield from worst_of(_differences(name, runs, case, again), compared)
 
 
 def _rows_alone(runs: Runs, batch: Batch) -> Outputs:
-    size = len(batch.valid)
-    alone = (Batch(kind="", inputs={k: v[row : row + 1] for k, v in batch.inputs.items()}) for row in range(size))
-    rows = [runs.run(row) for row in alone]
+    rows = [runs.run(batch.row(number)) for number in range(len(batch.valid_rows))]
     return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
 
 
@@ -56,13 +56,14 @@ def _differences(name: str, runs: Runs, case: Case, again: Callable[[], Outputs]
         where = f"{case.batch.label}: does not run: {first_line(error)}"
         yield Finding(check=name, value=float("inf"), limit=1.0, where=where)
         return
-    for output in runs.subject.task.outputs:
-        where = f"{output}, {case.batch.label}"
-        if case.candidate is None or case.candidate[output].shape != second[output].shape:
+    for output in runs.subject.interface.outputs:
+        where = f"{output.name}, {case.batch.label}"
+        if case.candidate is None or case.candidate[output.name].shape != second[output.name].shape:
             yield Finding(check=name, value=float("inf"), limit=1.0, where=f"{where}: another shape")
             continue
-        values = case.values(output, per_token=output in runs.subject.task.per_token)
-        limit = 2 * float(np.max(allowed(values, runs.rule, runs.usual[output])))
+        values = case.values(output)
+        limit = 2 * float(np.max(allowed(values, runs.rule, runs.usual[output.name])))
+        again_placed = case.batch.placed(output, second[output.name])[0]
         with np.errstate(invalid="ignore"):
-            difference = np.abs(case.candidate[output][values.valid] - second[output][values.valid])
+            difference = np.abs(values.candidate[values.valid] - again_placed[values.valid])
         yield Finding(check=name, value=float(np.max(difference)), limit=limit, where=where)

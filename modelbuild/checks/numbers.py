@@ -10,10 +10,10 @@ import onnxruntime as ort
 
 from modelbuild.agreement import embeddings, scores
 from modelbuild.checks.runs import Case, Runs, batches_of
+from modelbuild.interface import Interface, Output
 from modelbuild.parity import Finding, Rule, Usual, Values, allowed, parity, worst_of
 from modelbuild.report import Check
 from modelbuild.samples import Batch
-from modelbuild.tasks import Task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +36,7 @@ def compare_all(runs: Runs) -> Numbers:
     works = True
     for batch in batches_of(runs.subject):
         case = runs.case(batch)
-        found = _findings(case, runs.subject.task, runs.rule, runs.usual)
+        found = _findings(case, runs.subject.interface, runs.rule, runs.usual)
         findings += found
         works = works and case.has_right_shapes()
         failed, count = kinds.get(batch.kind, (0, 0))
@@ -48,31 +48,36 @@ def compare_all(runs: Runs) -> Numbers:
 
 def agrees(runs: Runs, batch: Batch, session: ort.InferenceSession | None = None) -> bool:
     """Whether one small batch comes out right, from the file that ships or another `session`."""
-    found = _findings(runs.case(batch, session), runs.subject.task, runs.rule, runs.usual.copy())
+    found = _findings(runs.case(batch, session), runs.subject.interface, runs.rule, runs.usual.copy())
     return all(finding.badness <= 1 for finding in found)
 
 
-def _findings(case: Case, task: Task, rule: Rule, usual: dict[str, Usual]) -> list[Finding]:
+def _findings(case: Case, interface: Interface, rule: Rule, usual: dict[str, Usual]) -> list[Finding]:
     """Everything about one batch. `usual` collects what is usual for each output."""
     if case.candidate is None:
         where = f"{case.batch.label}: does not run: {case.error}"
-        return [Finding(check=f"parity.{name}", value=float("inf"), limit=1.0, where=where) for name in task.outputs]
+        names = interface.output_names()
+        return [Finding(check=f"parity.{name}", value=float("inf"), limit=1.0, where=where) for name in names]
     findings: list[Finding] = []
-    for name in task.outputs:
-        values = case.values(name, per_token=name in task.per_token)
+    for output in interface.outputs:
+        name, values = output.name, case.values(output)
+        if not values.valid.any():
+            continue
         if values.candidate.shape != values.reference.shape:
             findings += parity(values, rule, usual[name])
             continue
         usual[name] = usual[name].seen(values)
         findings += parity(values, rule, usual[name])
-        findings += _agreement(values, task, rule, float(np.max(allowed(values, rule, usual[name]))))
+        findings += _agreement(values, output, rule, float(np.max(allowed(values, rule, usual[name]))))
     return findings
 
 
-def _agreement(values: Values, task: Task, rule: Rule, limit: float) -> Iterator[Finding]:
-    if values.output in task.embeddings:
+def _agreement(values: Values, output: Output, rule: Rule, limit: float) -> Iterator[Finding]:
+    if output.meaning == "values":
+        return iter(())
+    if output.meaning == "embeddings":
         return embeddings(values, rule)
-    positions = values.output in task.per_token and values.reference.ndim == 2
+    positions = values.valid.ndim == 2 and values.reference.ndim == 2
     return scores(_over_positions(values) if positions else values, rule, limit)
 
 

@@ -11,7 +11,7 @@ from modelbuild.errors import InputError, listed
 from modelbuild.report import Check
 from modelbuild.runtime.placement import Placement, node_placement
 from modelbuild.runtime.session import SessionSettings
-from modelbuild.samples import Batch, random_batch
+from modelbuild.samples import Batch, sample, typical_sizes
 
 # A tensor may cross once each way for every input and output: a shape that is read, a result that is handed on. A graph
 # that goes back and forth between devices has more.
@@ -52,14 +52,11 @@ def placement_checks(placement: Placement) -> Iterator[Check]:
 
 def _batches(subject: Subject) -> list[Batch]:
     """The largest of the sizes that are compared, without padding and with."""
-    validation, limits = subject.spec.validation, subject.limits
-    sequence = min(max(validation.sequence_lengths), limits.max_positions)
+    validation = subject.spec.validation
+    length = max(validation.sequence_lengths)
+    sizes = typical_sizes(subject.interface, batch=max(validation.batch_sizes), length=length, past=length)
     rng = np.random.default_rng(validation.seed)
-    size = max(validation.batch_sizes)
-    return [
-        random_batch(subject.names, limits, batch=size, sequence=sequence, mask=mask, rng=rng)
-        for mask in ("ones", "left")
-    ]
+    return [sample(subject.interface, sizes, mask=mask, rng=rng) for mask in ("ones", "left")]
 
 
 def _providers(placement: Placement) -> Check:

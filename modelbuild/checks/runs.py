@@ -13,13 +13,16 @@ import numpy as np
 import onnxruntime as ort
 import torch
 
+from modelbuild.batches import TEXTS, covering_batches, random_batches
 from modelbuild.checks.sidecar import has_tokenizer
 from modelbuild.checks.subject import Subject
+from modelbuild.component import Named, Outputs, run_module
 from modelbuild.errors import ExportError, first_line
+from modelbuild.interface import Interface, Output
 from modelbuild.parity import Rule, Usual, Values
-from modelbuild.reference import Outputs, run_reference
 from modelbuild.runtime.session import SessionSettings, open_session
-from modelbuild.samples import TEXTS, Batch, covering_batches, random_batch, random_batches
+from modelbuild.samples import Batch, longest, sample, typical_sizes
+from modelbuild.tasks import TEXT_INPUTS
 from modelbuild.tokenizer import tokenize
 
 # Text is cut here: real sentences are for real token statistics; long inputs are random.
@@ -46,17 +49,19 @@ class Case:
         candidate = self.candidate
         return candidate is not None and all(candidate[name].shape == a.shape for name, a in self.reference.items())
 
-    def values(self, output: str, *, per_token: bool) -> Values:
-        """One output of both sides, and where it means anything."""
+    def values(self, output: Output) -> Values:
+        """One output of both sides with its positions on the second axis, and where it means anything."""
         assert self.candidate is not None
-        valid = self.batch.valid
+        name, placed = output.name, self.batch.placed
+        reference, valid = placed(output, self.reference[name])
+        same = self.candidate[name].shape == self.reference[name].shape
         return Values(
-            output=output,
+            output=name,
             case=self.batch.label,
-            candidate=self.candidate[output],
-            reference=self.reference[output],
-            oracle=self.oracle[output] if self.oracle else None,
-            valid=valid if per_token else np.asarray(valid.any(axis=1)),
+            candidate=placed(output, self.candidate[name])[0] if same else self.candidate[name],
+            reference=reference,
+            oracle=placed(output, self.oracle[name])[0] if self.oracle else None,
+            valid=valid,
         )
 
 
@@ -74,9 +79,10 @@ class Runs:
         return self.open()
 
     @cached_property
-    def oracle(self) -> torch.nn.Module:
+    def oracle(self) -> Named:
         """The original in fp64."""
-        return copy.deepcopy(self.subject.reference).double()
+        module: Named = copy.deepcopy(self.subject.component.module).double()
+        return module
 
     def settings(self) -> SessionSettings:
         """The session settings that the file ships with, except that idle threads sleep.
@@ -98,7 +104,7 @@ class Runs:
 
     def run(self, batch: Batch, session: ort.InferenceSession | None = None) -> Outputs:
         """The outputs of the candidate, by name. Raises whatever ONNX Runtime raises."""
-        names = list(self.subject.task.outputs)
+        names = list(self.subject.interface.output_names())
         return dict(zip(names, (session or self.session).run(names, batch.inputs), strict=True))
 
     def case(self, batch: Batch, session: ort.InferenceSession | None = None) -> Case:
@@ -106,26 +112,26 @@ class Runs:
 
         Raises ExportError when PyTorch itself cannot run it.
         """
-        small = batch.valid.size <= _ORACLE_TOKENS and not self.rule.absolute
+        small = batch.positions <= _ORACLE_TOKENS and not self.rule.absolute
         try:
             candidate, error = self.run(batch, session), ""
         except Exception as raised:  # noqa: BLE001 - ONNX Runtime's exceptions share no other base class
             candidate, error = None, first_line(raised)
         return Case(
             batch=batch,
-            reference=self._pytorch(self.subject.reference, batch),
+            reference=self._pytorch(self.subject.component.module, batch),
             oracle=self._pytorch(self.oracle, batch) if small else None,
             candidate=candidate,
             error=error,
         )
 
-    def _pytorch(self, model: torch.nn.Module, batch: Batch) -> Outputs:
+    def _pytorch(self, module: Named, batch: Batch) -> Outputs:
         try:
-            return run_reference(model, batch.inputs, self.subject.task.outputs)
+            return run_module(module, batch.inputs)
         except Exception as error:
             raise ExportError(
                 f"PyTorch cannot run the model on {batch.label}: {first_line(error)}",
-                where=type(model).__name__,
+                where=type(module.model).__name__,
                 hint="correct its config.json, or choose sizes that it takes with validation.batch_sizes",
             ) from error
 
@@ -141,28 +147,45 @@ def batches_of(subject: Subject) -> Iterator[Batch]:
     """What both sides are run on: first short inputs, the larger batches before the smaller ones, because they tell
     more of what is usual; then long ones.
     """
-    validation, names, limits = subject.spec.validation, subject.names, subject.limits
+    validation, interface = subject.spec.validation, subject.interface
     yield from random_batches(
-        names,
-        limits,
+        interface,
         batches=sorted(validation.batch_sizes, reverse=True),
         sequences=validation.sequence_lengths,
         masks=validation.masks,
         seed=validation.seed,
         per_size=validation.masks_per_size,
     )
-    if has_tokenizer(subject):
+    if takes_text(interface) and has_tokenizer(subject):
         for side in ("right", "left"):
-            length = min(_TEXT_LENGTH, limits.max_positions)
-            arrays = tokenize(subject.sidecar, TEXTS, names, padding_side=side, max_length=length)
-            yield Batch(kind=f"text with {side} padding", inputs=arrays)
-    if validation.include_maximum:
+            yield _text_batch(subject, side)
+    if validation.include_maximum and interface.axes_of("length"):
         rng = np.random.default_rng(validation.seed)
-        yield random_batch(names, limits, batch=1, sequence=limits.max_positions, mask="ones", rng=rng)
-        yield random_batch(names, limits, batch=2, sequence=max(1, limits.max_positions - 1), mask="left", rng=rng)
+        most = longest(interface)
+        for size, length, mask in ((1, most, "ones"), (2, max(1, most - 1), "left")):
+            yield sample(interface, typical_sizes(interface, batch=size, length=length), mask=mask, rng=rng)
     if validation.cover_embeddings:
         tokens, rows = tokens_to_cover(subject), _rows_at_once(subject)
-        yield from covering_batches(names, limits, seed=validation.seed, tokens=tokens, rows_at_once=rows)
+        yield from covering_batches(interface, seed=validation.seed, tokens=tokens, rows_at_once=rows)
+
+
+def takes_text(interface: Interface) -> bool:
+    """Whether what a tokenizer makes of texts, `(batch, sequence)`, can be given to the graph."""
+    ids = interface.content("token_ids")
+    return ids is not None and ids.shape == ("batch", "sequence")
+
+
+def _text_batch(subject: Subject, side: str) -> Batch:
+    """Real sentences, padded on that side, with nothing in the cache."""
+    interface = subject.interface
+    names = [name for name in TEXT_INPUTS if name in interface.input_names()]
+    length = min(_TEXT_LENGTH, longest(interface))
+    arrays = tokenize(subject.sidecar, TEXTS, names, padding_side=side, max_length=length)
+    rows, columns = arrays[names[0]].shape
+    sizes = typical_sizes(interface, batch=rows, length=columns) | {"sequence": columns}
+    return sample(
+        interface, sizes, mask="ones", rng=np.random.default_rng(0), given=arrays, kind=f"text with {side} padding"
+    )
 
 
 def tokens_to_cover(subject: Subject) -> int:
@@ -170,10 +193,12 @@ def tokens_to_cover(subject: Subject) -> int:
     tables = {module.weight for module in subject.reference.modules() if isinstance(module, torch.nn.Embedding)}
     looked_up = sum(table.numel() for table in tables)
     computed = sum(parameter.numel() for parameter in subject.reference.parameters()) - looked_up
-    if _width(subject) >= subject.limits.vocab_size:  # scores for every token, from the same table
+    ids = subject.interface.content("token_ids")
+    vocabulary = ids.below if ids else 0
+    if _width(subject) >= vocabulary:  # scores for every token, from the same table
         computed += looked_up
     affordable = int(subject.spec.validation.cover_gflop * 1e9 / (2 * max(computed, 1)))
-    return min(subject.limits.vocab_size, max(affordable, subject.limits.max_positions))
+    return min(vocabulary, max(affordable, longest(subject.interface)))
 
 
 def _width(subject: Subject) -> int:
@@ -184,4 +209,4 @@ def _width(subject: Subject) -> int:
 
 def _rows_at_once(subject: Subject) -> int:
     """How many rows of the largest length are run at once: few enough for both sides to hold in memory."""
-    return max(1, min(_COVERING_ROWS, _COVERING_VALUES // (subject.limits.max_positions * _width(subject))))
+    return max(1, min(_COVERING_ROWS, _COVERING_VALUES // (longest(subject.interface) * _width(subject))))

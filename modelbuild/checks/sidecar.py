@@ -14,6 +14,7 @@ from modelbuild.errors import ExportError
 from modelbuild.golden_text import golden_text
 from modelbuild.model_files import CONFIG_FILE
 from modelbuild.report import Check, read_report
+from modelbuild.samples import longest
 from modelbuild.tokenizer import open_tokenizer, tokenizer_size
 
 Config = Mapping[str, Any]
@@ -53,10 +54,16 @@ def has_tokenizer(subject: Subject) -> bool:
     if not read_report(subject.sidecar / "report.json").facts.get("tokenizer"):
         return False
     try:
-        golden_text(subject.sidecar, max_length=subject.limits.max_positions)
-        return tokenizer_size(subject.sidecar) <= subject.limits.vocab_size
+        golden_text(subject.sidecar, max_length=longest(subject.interface))
+        return tokenizer_size(subject.sidecar) <= vocabulary(subject)
     except ExportError:
         return False  # the checks of the tokenizer say why
+
+
+def vocabulary(subject: Subject) -> int:
+    """How many tokens the model can look up; 0 for one that takes none."""
+    ids = subject.interface.content("token_ids")
+    return ids.below if ids else 0
 
 
 def check(name: str, compared: str, faults: Iterable[str]) -> Check:
@@ -99,7 +106,7 @@ def _architecture(subject: Subject, config: Config) -> Iterator[str]:
             continue
         if not is_model_class(name):
             yield f"{key}: {name} is no class of transformers, the original is a {expected}"
-        elif not name.endswith(subject.task.architecture_suffix):
+        elif not name.endswith(subject.task.architecture_suffixes):
             yield f"{key}: {name} is not for {subject.task.name}, the original is a {expected}"
         else:
             yield f"{key}: {name}, the original is a {expected}"
@@ -134,7 +141,9 @@ def _dimensions(subject: Subject, config: Config) -> Iterator[str]:
 
 
 def _labels(subject: Subject, config: Config) -> Iterator[str]:
-    shapes = [tensor.shape for tensor in subject.graph.signature.outputs if tensor.name in subject.task.outputs]
+    shapes = [
+        tensor.shape for tensor in subject.graph.signature.outputs if tensor.name in subject.interface.output_names()
+    ]
     original = {str(index): label for index, label in subject.reference.config.id2label.items()}
     width = shapes[0][-1] if shapes and shapes[0] else None
     classes = width if isinstance(width, int) else len(original)
@@ -197,7 +206,7 @@ def _tokens_of(subject: Subject, config: Config, shipped: Any) -> Iterator[str]:
     original = _opened(subject.source) if subject.source else None
     for name in (f"{token}_token_id" for token in TOKENS):
         given, ours = config.get(name), getattr(shipped, name)
-        size = subject.limits.vocab_size
+        size = vocabulary(subject)
         ids, declared = _listed(given), getattr(subject.reference.config, name, None)
         own = [number for number in ids if not any(_same(number, other) for other in _listed(declared))]
         for number in (number for number in own if number is not None):

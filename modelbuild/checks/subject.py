@@ -2,33 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from modelbuild.component import Component
 from modelbuild.graph import GraphFacts
-from modelbuild.samples import Limits
+from modelbuild.interface import Interface
 from modelbuild.stage_spec import ValidateSpec
 from modelbuild.tasks import Task
 
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
-    """A model that is to ship, and the original it must equal.
+    """A graph that is to ship, and the part of the original that it must equal.
 
-    `model_file` is the ONNX file that ships and `graph` what it says; `exported_file` is the one it was optimized from.
-    `sidecar` is the folder of config and tokenizer, `source` that of the original's files (None for a model that has
-    none). `reference` is the original in PyTorch, in eval mode and fp32; `names` are its inputs, in order.
+    `model_file` is the ONNX file that ships and `graph` what it says; `exported_file` is the one it was optimized from,
+    and `exported_facts` what export reported of it. `limits` are the largest sizes of axes that ship with it. `sidecar` is the folder of config and tokenizer, `source`
+    that of the original's files (None for a model that has none). `component` is the graph in PyTorch, in eval mode and
+    fp32, and `reference` the whole original that it is part of.
     """
 
     spec: ValidateSpec
     task: Task
     model_file: Path
     exported_file: Path
+    exported_facts: Mapping[str, Any]
     graph: GraphFacts
     sidecar: Path
     source: Path | None
     reference: torch.nn.Module
-    names: tuple[str, ...]
-    limits: Limits
+    component: Component
+    limits: Mapping[str, int]
+
+    @property
+    def interface(self) -> Interface:
+        """What the graph takes and gives."""
+        return self.component.interface

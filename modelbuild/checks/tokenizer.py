@@ -8,15 +8,15 @@ from pathlib import Path
 
 import numpy as np
 
-from modelbuild.checks.sidecar import check, has_sidecar, read_object, show
+from modelbuild.checks.sidecar import check, has_sidecar, read_object, show, vocabulary
 from modelbuild.checks.subject import Subject
 from modelbuild.digest import sha256_file
 from modelbuild.errors import ExportError, PackageError
 from modelbuild.golden_text import FILE_NAME, Encoded, GoldenText, golden_text, read_golden_text
 from modelbuild.model_files import TOKENIZER_CONFIG, TOKENIZER_FILES, VOCABULARY_FILES
-from modelbuild.reference import run_reference
 from modelbuild.report import Check
-from modelbuild.samples import random_batch
+from modelbuild.samples import longest, sample, typical_sizes
+from modelbuild.tasks import OPTIONAL_INPUTS, TEXT_INPUTS
 from modelbuild.tokenizer import tokenizer_size
 
 _PROBE_LENGTH = 8
@@ -32,13 +32,13 @@ def examine(subject: Subject) -> Iterator[Check]:
     faults = [f"{name} is missing, which the original has" for name in theirs if name not in ours]
     faults += [fault for name in ours if name.endswith(".json") and (fault := read_object(subject.sidecar / name)[1])]
     try:
-        shipped = golden_text(subject.sidecar, max_length=subject.limits.max_positions)
+        shipped = golden_text(subject.sidecar, max_length=longest(subject.interface))
         size = tokenizer_size(subject.sidecar)
     except ExportError as error:
         yield check("tokenizer present", "files with the original's", faults or [error.problems[0].what])
         return
     yield check("tokenizer present", "files with the original's", faults)
-    limit = subject.limits.vocab_size
+    limit = vocabulary(subject)
     yield Check(
         name="tokenizer size",
         passed=size <= limit,
@@ -74,7 +74,7 @@ def _golden(subject: Subject) -> tuple[GoldenText | None, list[str]]:
 
 def _max_length(subject: Subject) -> Iterator[str]:
     settings, fault = read_object(subject.sidecar / TOKENIZER_CONFIG)
-    given, limit = settings.get("model_max_length"), subject.limits.max_positions
+    given, limit = settings.get("model_max_length"), longest(subject.interface)
     key = f"{TOKENIZER_CONFIG} model_max_length"
     if fault or given is None:
         yield f"{key}: missing, the model takes {limit}"
@@ -87,23 +87,21 @@ def _max_length(subject: Subject) -> Iterator[str]:
 def _inputs(subject: Subject, shipped: GoldenText, golden: GoldenText | None) -> Iterator[str]:
     if golden and set(shipped.input_names) != set(golden.input_names):
         yield f"{TOKENIZER_CONFIG} model_input_names: {shipped.input_names}, the original's are {golden.input_names}"
-    for name in subject.graph.signature.input_names():
+    for name in (name for name in subject.graph.signature.input_names() if name in TEXT_INPUTS):
         if name not in shipped.input_names and not _is_zero_by_default(subject, name):
             yield f"{TOKENIZER_CONFIG} model_input_names: no {name}, which the graph takes"
 
 
 def _is_zero_by_default(subject: Subject, name: str) -> bool:
     """Whether PyTorch, given no token types, takes zeros, as Optimum does too. Then a tokenizer need not make them."""
-    if name != "token_type_ids" or name not in subject.names:
+    if name not in OPTIONAL_INPUTS or name not in subject.interface.input_names():
         return False
-    length = min(_PROBE_LENGTH, subject.limits.max_positions)
-    batch = random_batch(
-        subject.names, subject.limits, batch=1, sequence=length, mask="ones", rng=np.random.default_rng(0)
-    )  # fmt: skip
+    sizes = typical_sizes(subject.interface, batch=1, length=_PROBE_LENGTH)
+    batch = sample(subject.interface, sizes, mask="ones", rng=np.random.default_rng(0))
     zeros = batch.inputs | {name: np.zeros_like(batch.inputs[name])}
     without = {key: array for key, array in batch.inputs.items() if key != name}
-    results = [run_reference(subject.reference, arrays, subject.task.outputs) for arrays in (zeros, without)]
-    return all(np.allclose(results[0][output], results[1][output]) for output in subject.task.outputs)
+    first, second = (subject.component.run(arrays) for arrays in (zeros, without))
+    return all(np.allclose(first[output], second[output]) for output in first)
 
 
 def _padding(shipped: GoldenText, golden: GoldenText) -> Iterator[str]:

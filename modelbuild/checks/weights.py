@@ -13,7 +13,7 @@ import torch
 from modelbuild.checks.subject import Subject
 from modelbuild.errors import PackageError, listed
 from modelbuild.report import Check
-from modelbuild.samples import random_batch
+from modelbuild.samples import sample, typical_sizes
 from modelbuild.weights.account import Account, Entry, account_for
 from modelbuild.weights.tensors import Array, Original
 
@@ -34,7 +34,7 @@ def examine(subject: Subject) -> Iterator[Check]:
 
 def account_of(subject: Subject) -> Account:
     """Every weight of the file that ships, and which tensors of the reference it comes from."""
-    model = subject.reference
+    model = subject.component.module.model
     tensors = dict(model.named_parameters(remove_duplicate=False)) | dict(model.named_buffers(remove_duplicate=False))
     originals = {name: np.asarray(tensor.detach()) for name, tensor in tensors.items()}
     return account_for(graph_tensors(subject.model_file), originals)
@@ -74,7 +74,7 @@ def missing_parameters(subject: Subject, account: Account) -> tuple[Original, ..
     Which do is what autograd says: there is a way from the parameter to an output of the task. Those of one value, like
     an untrained bias, may have been folded away, unless a weight of their size is not accounted for.
     """
-    parameters = dict(subject.reference.named_parameters(remove_duplicate=False))
+    parameters = dict(subject.component.module.model.named_parameters(remove_duplicate=False))
     free = {entry.size for entry in account.unaccounted()}
     absent = [original for original in account.absent if not original.uniform() or original.values.size in free]
     wanted = {name for original in absent for name in original.names} & parameters.keys()
@@ -89,12 +89,13 @@ def _reached(subject: Subject, parameters: dict[str, torch.nn.Parameter]) -> set
     # A tied parameter has several names and one leaf.
     by_parameter = {parameter: parameter.detach().requires_grad_() for parameter in parameters.values()}
     leaves = {name: by_parameter[parameter] for name, parameter in parameters.items()}
-    rng = np.random.default_rng(0)
-    batch = random_batch(subject.names, subject.limits, batch=1, sequence=2, mask="ones", rng=rng)
+    sizes = typical_sizes(subject.interface, batch=1, length=2, past=2)
+    batch = sample(subject.interface, sizes, mask="ones", rng=np.random.default_rng(0))
     inputs = {name: torch.from_numpy(array) for name, array in batch.inputs.items()}
     with torch.enable_grad():
-        result = torch.func.functional_call(subject.reference, leaves, kwargs=inputs)
-        total = torch.stack([result[name].sum() for name in subject.task.outputs]).sum()
+        inside = {f"model.{name}": leaf for name, leaf in leaves.items()}
+        result = torch.func.functional_call(subject.component.module, inside, args=(inputs,))
+        total = torch.stack([value.sum() for value in result.values()]).sum()
         gradients = torch.autograd.grad(total, list(by_parameter.values()), allow_unused=True)
     found = {leaf for leaf, gradient in zip(by_parameter.values(), gradients, strict=True) if gradient is not None}
     return {name for name, leaf in leaves.items() if leaf in found}

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
 
 from modelbuild.checks.numbers import Numbers, agrees
 from modelbuild.checks.runs import Runs
@@ -50,17 +48,17 @@ def _found(runs: Runs, numbers: Numbers, optimization: str, scratch: Path) -> Di
 
 def _in_memory(runs: Runs, batch: Batch) -> Batch:
     """The batch, or where all tensors of a graph would be too many for it, the first of its rows that fails alone."""
-    if batch.valid.size <= _TOKENS:
+    if batch.positions <= _TOKENS:
         return batch
-    rows = (replace(batch, inputs={k: v[i : i + 1] for k, v in batch.inputs.items()}) for i in range(len(batch.valid)))
+    rows = (batch.row(number) for number in range(len(batch.valid_rows)))
     return next((row for row in rows if not agrees(runs, row)), batch)
 
 
 def _departure(runs: Runs, batch: Batch) -> Departure | None:
     graph = OpenGraph(runs.subject.model_file, runs.subject.model_file.parent)
-    calm = _without_padding(batch)
+    calm = batch.without_padding()
     known = calm is not None and agrees(runs, calm)
-    skipped = runs.subject.task.unused_weights
+    skipped = runs.subject.component.unused_weights
     return first_departure(
         graph,
         _evidence(runs, graph, batch),
@@ -70,20 +68,12 @@ def _departure(runs: Runs, batch: Batch) -> Departure | None:
 
 
 def _evidence(runs: Runs, graph: OpenGraph, batch: Batch) -> Evidence:
-    outputs = runs.subject.task.outputs
     return Evidence(
         batch=batch,
-        modules=module_outputs(runs.subject.reference, batch, outputs),
-        oracle=module_outputs(runs.oracle, batch, outputs),
+        modules=module_outputs(runs.subject.component.module, batch),
+        oracle=module_outputs(runs.oracle, batch),
         tensors=graph.tensors(batch),
     )
-
-
-def _without_padding(batch: Batch) -> Batch | None:
-    """The same tokens with nothing masked, if anything is."""
-    if batch.valid.all():
-        return None
-    return replace(batch, inputs=batch.inputs | {"attention_mask": np.ones_like(batch.inputs["attention_mask"])})
 
 
 def _where(departure: Departure | None) -> str:

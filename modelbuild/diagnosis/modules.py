@@ -127,8 +127,8 @@ class _Compared:
 
 
 def _compared(expected: Array, actual: Array, batch: Batch) -> _Compared:
-    valid = batch.valid
-    chosen = valid if expected.shape[:2] == valid.shape else np.ones(expected.shape, dtype=bool)
+    masks = [mask for mask in batch.masks.values() if expected.shape[:2] == mask.shape]
+    chosen = masks[-1] if masks else np.ones(expected.shape, dtype=bool)
     right, mine = expected[chosen].astype(np.float64), actual[chosen].astype(np.float64)
     tiny = float(np.finfo(np.float32).tiny)
     with np.errstate(invalid="ignore", over="ignore"):

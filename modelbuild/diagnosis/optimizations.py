@@ -17,8 +17,6 @@ from modelbuild.checks.runs import Runs
 from modelbuild.diagnosis.tensors import session_of
 from modelbuild.errors import ModelbuildError
 from modelbuild.fusions.blame import verdict
-from modelbuild.graph import MODEL_FILE
-from modelbuild.report import read_report
 from modelbuild.runtime.session import SessionSettings
 from modelbuild.samples import Batch
 
@@ -64,16 +62,16 @@ def _of_session(runs: Runs, batch: Batch) -> str:
 def _of_candidate(runs: Runs, batch: Batch, optimization: str, scratch: Path) -> str:
     """The fusion of the candidate without which the batch comes out right."""
     candidate = cast(Candidate, importlib.import_module(CANDIDATES[optimization]))
-    source = runs.subject.exported_file.parent
-    facts = read_report(source / "report.json").facts
+    source = runs.subject.exported_file
+    facts = runs.subject.exported_facts
 
     def works(without: frozenset[str]) -> bool:
         with tempfile.TemporaryDirectory(dir=scratch) as folder:
             try:
-                candidate.optimize(optimization, source, facts, Path(folder), without)
+                candidate.optimize(optimization, source, facts, Path(folder) / source.name, without)
             except ModelbuildError:
                 return False  # it cannot do without these
-            return agrees(runs, batch, runs.open(_PLAIN, Path(folder) / MODEL_FILE))
+            return agrees(runs, batch, runs.open(_PLAIN, Path(folder) / source.name))
 
     if works(frozenset()):
         return f"it is not what optimization={optimization} makes of it: the file was changed since"

@@ -14,7 +14,7 @@ import onnx
 import onnxruntime as ort
 import torch
 
-from modelbuild.reference import run_reference
+from modelbuild.component import Named, run_module
 from modelbuild.samples import Batch
 
 Array = npt.NDArray[Any]
@@ -31,11 +31,13 @@ class ModuleOutput:
     value: Array
 
 
-def module_outputs(model: torch.nn.Module, batch: Batch, outputs: tuple[str, ...]) -> list[ModuleOutput]:
-    """The output of every module of `model` for `batch`, in the order in which they end: the inner ones first."""
+def module_outputs(module: Named, batch: Batch) -> list[ModuleOutput]:
+    """The output of every module of the model in `module` for `batch`, in the order in which they end: the inner ones
+    first.
+    """
     found: list[ModuleOutput] = []
-    with _watched(model, found):
-        run_reference(model, batch.inputs, outputs)
+    with _watched(module.model, found):
+        run_module(module, batch.inputs)
     return found
 
 

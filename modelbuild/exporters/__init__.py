@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-    import torch
-
+    from modelbuild.component import Component
     from modelbuild.graph_source import OwnGraph
+    from modelbuild.samples import Batch
     from modelbuild.tasks import Task
 
 EXPORTERS: dict[str, str] = {
@@ -21,19 +19,13 @@ EXPORTERS: dict[str, str] = {
 
 
 class Exporter(Protocol):
-    """What an exporter module has: `export` writes `model.onnx` (and its weights file) into the empty folder `out`.
+    """What an exporter module has: `export` writes one graph of a model to the file `out`, its weights beside it.
 
-    `inputs` are arrays `(batch, sequence)` to trace with, in the order the graph shall have them; both axes become
-    symbolic. `own` is the graph that was brought along, for the exporter that takes one. Raises ExportError when the
-    model cannot be exported, or not at `opset`.
+    `traced` is a batch to trace with; its inputs come in the order that the graph shall have, and the axes of the
+    interface become symbolic. `own` is the graph that was brought along, for the exporter that takes one. Raises
+    ExportError when the component cannot be exported, or not at `opset`.
     """
 
     def export(
-        self,
-        model: torch.nn.Module,
-        task: Task,
-        inputs: Mapping[str, npt.NDArray[Any]],
-        opset: int,
-        own: OwnGraph | None,
-        out: Path,
+        self, component: Component, task: Task, traced: Batch, opset: int, own: OwnGraph | None, out: Path
     ) -> None: ...

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import ast
 import itertools
 import logging
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 import torch
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 from onnxscript import version_converter
 
+from modelbuild.component import Component
 from modelbuild.errors import ExportError, first_line
-from modelbuild.graph import MODEL_FILE, WEIGHTS_FILE
+from modelbuild.graph import CLASSES_KEY, SCOPES_KEY, data_file
 from modelbuild.graph_source import OwnGraph
-from modelbuild.samples import limits_of
+from modelbuild.interface import Interface
+from modelbuild.samples import Batch
 from modelbuild.tasks import Task
 
 OLDEST_NATIVE_OPSET = 18
@@ -28,110 +29,129 @@ _SMALLEST, _LARGEST_BATCH = 2, 1 << 16
 _STACK_TRACE = "pkg.torch.onnx.stack_trace"
 
 
-def export(
-    model: torch.nn.Module,
-    task: Task,
-    inputs: Mapping[str, npt.NDArray[Any]],
-    opset: int,
-    own: OwnGraph | None,
-    out: Path,
-) -> None:
-    """Export `model` with symbolic batch and sequence axes, and write it once, weights beside it.
+def export(component: Component, task: Task, traced: Batch, opset: int, own: OwnGraph | None, out: Path) -> None:
+    """Export `component` with the symbolic axes of its interface, and write it once, weights beside it.
 
     The exporter speaks opset 18 and newer; older ones are converted by ONNX's version converter, and refused if it
     fails.
     """
     for chatty in ("torch.onnx", "onnxscript"):
         logging.getLogger(chatty).setLevel(logging.ERROR)
-    graph = _capture(model, inputs, max(opset, OLDEST_NATIVE_OPSET))
-    _keep_outputs(graph, task)
+    graph = _capture(component, traced, max(opset, OLDEST_NATIVE_OPSET))
+    _name_axes(graph, component.interface)
+    RemoveUnusedNodesPass()(graph)
     if opset < OLDEST_NATIVE_OPSET:
         graph = _converted(graph, opset)
     reached = graph.opset_imports.get("")
     if reached != opset:
         raise ExportError(f"the exporter gave opset {reached} where {opset} was asked", hint="choose another opset")
     _forget_source_lines(graph)
-    ir.save(graph, out / MODEL_FILE, external_data=WEIGHTS_FILE)
+    _tag_from_the_model(graph)
+    ir.save(graph, out, external_data=data_file(out.name))
 
 
-def _capture(model: torch.nn.Module, inputs: Mapping[str, npt.NDArray[Any]], opset: int) -> ir.Model:
-    tensors = {name: torch.from_numpy(array) for name, array in inputs.items()}
-    names = _output_names(model, tensors)
-    axes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("sequence")}
+def _capture(component: Component, traced: Batch, opset: int) -> ir.Model:
+    tensors = {name: torch.from_numpy(array) for name, array in traced.inputs.items()}
+    name = type(component.module.model).__name__
+    outputs = _outputs(component, tensors)
     try:
         program = torch.onnx.export(
-            model,
+            component.module,
             (),
-            kwargs=tensors,
+            kwargs={"inputs": tensors},
             dynamo=True,
             opset_version=opset,
-            dynamic_shapes=dict.fromkeys(tensors, axes),
+            dynamic_shapes={"inputs": _dynamic_shapes(component.interface)},
             input_names=list(tensors),
-            output_names=names,
+            output_names=outputs,
             verbose=False,
         )
     except Exception as error:
         raise ExportError(
             f"torch.onnx.export failed: {first_line(error)}",
-            where=type(model).__name__,
+            where=name,
             hint="try exporter=optimum",
         ) from error
     if program is None:
-        raise ExportError("torch.onnx.export gave nothing", where=type(model).__name__)
-    _require_all_sizes(model, program.exported_program, next(iter(tensors)))
+        raise ExportError("torch.onnx.export gave nothing", where=name)
+    _require_all_sizes(name, program.exported_program, component.interface)
     return program.model
 
 
-def _output_names(model: torch.nn.Module, tensors: Mapping[str, torch.Tensor]) -> list[str]:
-    """What the model calls its outputs, in its order. Raises ExportError when it does not run, or has no names."""
-    name = type(model).__name__
+def _outputs(component: Component, tensors: dict[str, torch.Tensor]) -> list[str]:
+    """The names of the outputs, in order. Raises ExportError when the model does not run."""
     try:
         with torch.inference_mode():
-            result = model(**tensors)
+            return list(component.module(tensors))
+    except ExportError:
+        raise
     except Exception as error:
         raise ExportError(
             f"PyTorch cannot run it on a batch: {first_line(error)}",
-            where=name,
+            where=type(component.module.model).__name__,
             hint="correct its config.json (a classifier that is a decoder needs pad_token_id)",
         ) from error
-    if not isinstance(result, Mapping):
-        hint = "remove return_dict from its config.json"
-        raise ExportError(f"its outputs have no names: it gives a {type(result).__name__}", where=name, hint=hint)
-    return list(result)
 
 
-def _require_all_sizes(model: torch.nn.Module, program: torch.export.ExportedProgram, name: str) -> None:
+def _dynamic_shapes(interface: Interface) -> dict[str, dict[int, Any]]:
+    """The symbolic axes of each input. One that is the sum of others has no size of its own to torch."""
+    sums = {axis.name for axis in interface.axes_of("sum")}
+    dims: dict[str, Any] = {
+        axis.name: torch.export.Dim.DYNAMIC if axis.name in sums else torch.export.Dim(axis.name)
+        for axis in interface.axes
+    }
+    return {
+        value.name: {place: dims[axis] for place, axis in enumerate(value.shape) if isinstance(axis, str)}
+        for value in interface.inputs
+    }
+
+
+def _require_all_sizes(name: str, program: torch.export.ExportedProgram, interface: Interface) -> None:
     """Raise ExportError when the model took a branch on the size of its inputs.
 
     torch.onnx drops the guards of such a branch without a word. What is left of them is the range of sizes for which
     the program holds.
     """
-    placeholders = [node for node in program.graph.nodes if node.op == "placeholder" and node.name == name]
-    wanted = {"batch": _LARGEST_BATCH, "sequence": limits_of(model.config).max_positions}
-    for (axis, largest), size in zip(wanted.items(), placeholders[0].meta["val"].shape, strict=True):
-        held = None if isinstance(size, int) else program.range_constraints.get(size.node.expr)
-        if isinstance(size, int):
-            problem = f"{axis} was taken for the constant {size}"
-        elif held and (held.lower > _SMALLEST or held.upper < largest):
-            sizes = f"{held.lower} to {held.upper}" if held.upper < largest else f"{held.lower} and more"
-            problem = f"the model branches on {axis}: what was exported holds for {sizes} only"
-        else:
-            continue
-        raise ExportError(
-            problem,
-            where=type(model).__name__,
-            hint="remove the branch from forward, or make it one on values (torch.where, torch.cond)",
-        )
+    placeholders = [node for node in program.graph.nodes if node.name in program.graph_signature.user_inputs]
+    for value, node in zip(interface.inputs, placeholders, strict=True):
+        for axis, size in zip(value.shape, node.meta["val"].shape, strict=True):
+            if isinstance(axis, int):
+                continue
+            largest = _LARGEST_BATCH if interface.axis(axis).kind == "batch" else interface.axis(axis).largest or 0
+            held = None if isinstance(size, int) else program.range_constraints.get(size.node.expr)
+            if isinstance(size, int):
+                problem = f"{axis} was taken for the constant {size}"
+            elif held and (held.lower > _SMALLEST or held.upper < largest):
+                sizes = f"{held.lower} to {held.upper}" if held.upper < largest else f"{held.lower} and more"
+                problem = f"the model branches on {axis}: what was exported holds for {sizes} only"
+            else:
+                continue
+            raise ExportError(
+                problem,
+                where=name,
+                hint="remove the branch from forward, or make it one on values (torch.where, torch.cond)",
+            )
 
 
-def _keep_outputs(graph: ir.Model, task: Task) -> None:
-    """Keep the outputs of the task, in its order, and drop the nodes that only the others needed."""
-    by_name = {value.name: value for value in graph.graph.outputs}
-    absent = [name for name in task.outputs if name not in by_name]
-    if absent:
-        raise ExportError(f"the model has no output {', '.join(absent)}", hint=f"it has {', '.join(map(str, by_name))}")
-    graph.graph.outputs[:] = [by_name[name] for name in task.outputs]
-    RemoveUnusedNodesPass()(graph)
+def _name_axes(graph: ir.Model, interface: Interface) -> None:
+    """Call the axes of inputs and outputs as the interface does; torch has names of its own for sums."""
+    shapes: dict[str | None, tuple[int | str, ...]] = {value.name: value.shape for value in interface.inputs}
+    shapes |= {value.name: value.shape for value in interface.outputs}
+    for value in (*graph.graph.inputs, *graph.graph.outputs):
+        if value.shape is not None:
+            value.shape = ir.Shape([*shapes[value.name], *list(value.shape)[len(shapes[value.name]) :]])
+
+
+def _tag_from_the_model(graph: ir.Model) -> None:
+    """Say of each node in which module of the model it is, and not in which of our module around the model."""
+    for node in ir.traversal.RecursiveGraphIterator(graph.graph):
+        if SCOPES_KEY in node.metadata_props:
+            scopes = ast.literal_eval(node.metadata_props[SCOPES_KEY])
+            paths = ["" if path == "model" else path.removeprefix("model.") for path in scopes[:-1]]
+            around = paths[:2] == ["", ""]
+            node.metadata_props[SCOPES_KEY] = repr([*paths[around:], scopes[-1]])
+            classes = ast.literal_eval(node.metadata_props[CLASSES_KEY])
+            node.metadata_props[CLASSES_KEY] = repr(classes[around:])
 
 
 def _converted(graph: ir.Model, opset: int) -> ir.Model:

@@ -5,40 +5,31 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import onnx_ir as ir
 import onnxruntime as ort
 from onnx_ir.external_data import convert_tensors_from_external
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
+from modelbuild.component import Component
 from modelbuild.errors import ExportError, PackageError, first_line
-from modelbuild.graph import MODEL_FILE, WEIGHTS_FILE
+from modelbuild.graph import data_file
 from modelbuild.graph_source import OwnGraph, verify_graph
+from modelbuild.interface import Interface
 from modelbuild.runtime.session import SessionSettings, open_session
+from modelbuild.samples import Batch
 from modelbuild.suggest import did_you_mean
-from modelbuild.tasks import OPTIONAL_INPUTS, Task
+from modelbuild.tasks import Task
 
-if TYPE_CHECKING:
-    import numpy.typing as npt
-    import torch
-
-_AXES = ("batch", "sequence")
 _STACK_TRACE = "pkg.torch.onnx.stack_trace"
 # How ONNX Runtime says what it would have taken, and what the file calls it.
 _LIMITS = {"opset": r"domain ai\.onnx is till opset (\d+)", "IR version": r"max supported IR version: (\d+)"}
 
 
-def export(
-    model: torch.nn.Module,
-    task: Task,
-    inputs: Mapping[str, npt.NDArray[Any]],
-    opset: int,
-    own: OwnGraph | None,
-    out: Path,
-) -> None:
-    """Write the graph that is brought along with the task's names for inputs, outputs and axes, and inputs in the order
-    of `inputs`. Of its outputs those of the task are kept, and of its nodes those that lead to them.
+def export(component: Component, task: Task, traced: Batch, opset: int, own: OwnGraph | None, out: Path) -> None:
+    """Write the graph that is brought along with the interface's names for inputs, outputs and axes, and inputs in its
+    order. Of its outputs those of the interface are kept, and of its nodes those that lead to them.
 
     Raises ExportError when names or dtypes of inputs and outputs do not fit, or the installed ONNX Runtime cannot open
     it.
@@ -46,12 +37,12 @@ def export(
     assert own is not None  # the stage has it for this exporter
     verify_graph(own)
     graph = _read(own.path)
-    _take_inputs(graph, own, inputs)
-    _take_outputs(graph, own, task)
-    _name_axes(graph, task)
+    _take_inputs(graph, own, component.interface)
+    _take_outputs(graph, own, component.interface)
+    _name_axes(graph, component.interface)
     _forget_source_lines(graph)
-    ir.save(graph, out / MODEL_FILE, external_data=WEIGHTS_FILE)
-    _require_opens(graph, own.path, out / MODEL_FILE)
+    ir.save(graph, out, external_data=data_file(out.name))
+    _require_opens(graph, own.path, out)
 
 
 def _read(path: Path) -> ir.Model:
@@ -70,12 +61,13 @@ def _read(path: Path) -> ir.Model:
     return graph
 
 
-def _take_inputs(graph: ir.Model, own: OwnGraph, inputs: Mapping[str, npt.NDArray[Any]]) -> None:
+def _take_inputs(graph: ir.Model, own: OwnGraph, interface: Interface) -> None:
     """Name and order the inputs; weights that are inputs too, as in old files, come after them."""
     weights = [value for value in graph.graph.inputs if value.is_initializer()]
     given = [value for value in graph.graph.inputs if not value.is_initializer()]
     present, mapping = {value.name for value in given}, own.files.inputs
-    names = [name for name in inputs if name in present or name in mapping or name not in OPTIONAL_INPUTS]
+    inputs = {value.name: value for value in interface.inputs}
+    names = [name for name in inputs if name in present or name in mapping or not inputs[name].optional]
     chosen = _chosen(given, names, mapping, "input", own.path)
     for name in (value.name for value in given if value not in chosen):
         raise ExportError(
@@ -85,7 +77,7 @@ def _take_inputs(graph: ir.Model, own: OwnGraph, inputs: Mapping[str, npt.NDArra
         )
     for value, name in zip(chosen, names, strict=True):
         dtype = inputs[name].dtype
-        if value.dtype is None or value.dtype.numpy() != dtype:
+        if value.dtype is None or value.dtype.numpy() != np.dtype(dtype):
             raise ExportError(
                 f"{name} is {value.dtype.numpy() if value.dtype else 'of no type'} in the graph, not {dtype}",
                 where=str(own.path),
@@ -95,11 +87,12 @@ def _take_inputs(graph: ir.Model, own: OwnGraph, inputs: Mapping[str, npt.NDArra
     _rename(graph, chosen, names)
 
 
-def _take_outputs(graph: ir.Model, own: OwnGraph, task: Task) -> None:
-    chosen = _chosen(list(graph.graph.outputs), task.outputs, own.files.outputs, "output", own.path)
+def _take_outputs(graph: ir.Model, own: OwnGraph, interface: Interface) -> None:
+    names = interface.output_names()
+    chosen = _chosen(list(graph.graph.outputs), names, own.files.outputs, "output", own.path)
     dropped = len(graph.graph.outputs) > len(chosen)
     graph.graph.outputs[:] = chosen
-    _rename(graph, chosen, task.outputs)
+    _rename(graph, chosen, names)
     if dropped:
         RemoveUnusedNodesPass()(graph)
 
@@ -150,27 +143,28 @@ def _values(graph: ir.Model) -> Iterator[ir.Value]:
     return iter(found)
 
 
-def _name_axes(graph: ir.Model, task: Task) -> None:
-    """Call the symbolic axes of inputs and outputs `batch` and `sequence`, by their place. A symbol keeps one meaning
+def _name_axes(graph: ir.Model, interface: Interface) -> None:
+    """Call the symbolic axes of inputs and outputs as the interface does, by their place. A symbol keeps one meaning
     in the whole graph; one that would get two names, or a name that another has, stays, and validation refuses it.
     """
-    places: dict[ir.Value, tuple[str, ...]]
-    places = {value: _AXES for value in graph.graph.inputs if not value.is_initializer()}
-    places |= {value: _AXES[: 2 if value.name in task.per_token else 1] for value in graph.graph.outputs}
+    shapes = {value.name: value.shape for value in interface.inputs}
+    shapes |= {value.name: value.shape for value in interface.outputs}
+    ours = [*(value for value in graph.graph.inputs if not value.is_initializer()), *graph.graph.outputs]
+    places = {value: shapes[str(value.name)] for value in ours}
     names = _names_of_symbols(places)
     # Inside, shapes are hints: where one has a name already that is now taken, nobody knows that it is the same axis.
-    taken: dict[str, str | None] = dict.fromkeys(axis for axis in _AXES if axis in names.values())
+    taken: dict[str, str | None] = dict.fromkeys(axis.name for axis in interface.axes if axis.name in names.values())
     inside = taken | names
     for value in _values(graph):
         if value.shape is not None:
             value.shape = _named(value.shape, names if value in places else inside, places.get(value, ()))
 
 
-def _names_of_symbols(places: Mapping[ir.Value, Sequence[str]]) -> dict[str, str | None]:
+def _names_of_symbols(places: Mapping[ir.Value, Sequence[int | str]]) -> dict[str, str | None]:
     wanted: dict[str, set[str]] = {}
     for value, axes in places.items():
         for symbol, axis in zip(_symbols(value), axes, strict=False):
-            if symbol:
+            if symbol and isinstance(axis, str):
                 wanted.setdefault(symbol, set()).add(axis)
     others = {symbol for value in places for symbol in _symbols(value) if symbol} - set(wanted)
     return {symbol: next(iter(axes)) for symbol, axes in wanted.items() if len(axes) == 1 and not axes & others}
@@ -182,7 +176,7 @@ def _symbols(value: ir.Value) -> list[str | None]:
     return [axis.value if isinstance(axis, ir.SymbolicDim) else None for axis in axes]
 
 
-def _named(shape: ir.Shape, names: Mapping[str, str | None], anonymous: Sequence[str]) -> ir.Shape:
+def _named(shape: ir.Shape, names: Mapping[str, str | None], anonymous: Sequence[int | str]) -> ir.Shape:
     """`shape` with its symbols renamed, and axes without size and symbol called as in `anonymous`, by place."""
     axes: list[int | str | None] = []
     for place, axis in enumerate(shape):

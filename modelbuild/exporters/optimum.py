@@ -5,43 +5,35 @@ from __future__ import annotations
 import logging
 import tempfile
 import warnings
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-import numpy.typing as npt
 import onnx_ir as ir
 import torch
 from optimum.exporters.onnx import onnx_export_from_model
 
+from modelbuild.component import Component
 from modelbuild.errors import ExportError, first_line
-from modelbuild.graph import MODEL_FILE, WEIGHTS_FILE
+from modelbuild.graph import MODEL_FILE, data_file
 from modelbuild.graph_source import OwnGraph
+from modelbuild.samples import Batch
 from modelbuild.tasks import OPTIONAL_INPUTS, Task
 
-_AXIS_NAMES = {"batch_size": "batch", "sequence_length": "sequence"}
+_AXIS_NAMES = {"batch_size": "batch", "sequence_length": "sequence", "num_choices": "choices"}
 
 
-def export(
-    model: torch.nn.Module,
-    task: Task,
-    inputs: Mapping[str, npt.NDArray[Any]],
-    opset: int,
-    own: OwnGraph | None,
-    out: Path,
-) -> None:
-    """Export `model` as `optimum-cli export onnx` would, without its own validation, which only warns.
+def export(component: Component, task: Task, traced: Batch, opset: int, own: OwnGraph | None, out: Path) -> None:
+    """Export the model as `optimum-cli export onnx` would, without its own validation, which only warns.
 
-    Optimum makes its own inputs to trace with; `inputs` gives the names and their order, which are checked.
+    Optimum makes its own inputs to trace with; those of `traced` give the names and their order, which are checked.
     """
     logging.getLogger("optimum").setLevel(logging.ERROR)
-    with tempfile.TemporaryDirectory(dir=out, prefix=".optimum.") as scratch:
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".optimum.") as scratch:
         with warnings.catch_warnings():  # of the tracer, about branches in code that is not ours; validation finds them
             warnings.simplefilter("ignore")
-            graph = _exported(model, task, opset, Path(scratch))
-        _order_inputs(graph, list(inputs))
+            graph = _exported(component.module.model, task, opset, Path(scratch))
+        _order_inputs(graph, list(traced.inputs))
         _name_axes(graph)
-        ir.save(graph, out / MODEL_FILE, external_data=WEIGHTS_FILE)
+        ir.save(graph, out, external_data=data_file(out.name))
 
 
 def _exported(model: torch.nn.Module, task: Task, opset: int, scratch: Path) -> ir.Model:

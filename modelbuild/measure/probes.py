@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 
 from modelbuild.measure.sides import Arrays, Loaded
-from modelbuild.samples import Limits, limits_of
 
 Shape = tuple[int, ...]
 
@@ -64,11 +63,6 @@ def peak_memory_mib(loaded: Loaded) -> float:
         return peak / (1 << 20 if sys.platform == "darwin" else 1 << 10)
     # Linux's ru_maxrss would include what the parent had when it started this process; VmHWM does not.
     return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")) / 1024
-
-
-def limits_of_model(loaded: Loaded) -> Limits:
-    """What the PyTorch model can take."""
-    return limits_of(loaded.module.config)
 
 
 def count_gflop(loaded: Loaded, inputs: Arrays) -> float:

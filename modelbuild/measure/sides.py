@@ -17,11 +17,11 @@ import numpy.typing as npt
 
 from modelbuild.digest import sha256_file
 from modelbuild.errors import ExportError, ModelbuildError, PackageError
-from modelbuild.tasks import TASKS, TaskName
 
 if TYPE_CHECKING:
     from modelbuild.runtime.session import ProviderChoice, SessionSettings
     from modelbuild.stage_spec import StageModel
+    from modelbuild.tasks import TaskName
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 
@@ -37,11 +37,10 @@ class Facts:
 
 @dataclass(frozen=True, kw_only=True)
 class Loaded:
-    """A side in the process that loaded it: `call` runs it once, numpy to numpy; `module` is the PyTorch model."""
+    """A side in the process that loaded it: `call` runs it once, numpy to numpy."""
 
     facts: Facts
     call: Callable[[Arrays], object]
-    module: Any = None
 
 
 class Side(Protocol):
@@ -56,11 +55,12 @@ class Side(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class PytorchSide:
-    """The PyTorch original in eager mode on the CPU, with `threads` threads."""
+    """One graph of the PyTorch original, `component`, in eager mode on the CPU, with `threads` threads."""
 
     error: ClassVar[type[ModelbuildError]] = ExportError
     model: StageModel
     task: TaskName
+    component: str
     folder: Path | None
     threads: int
 
@@ -68,19 +68,23 @@ class PytorchSide:
         """The reference. Its load time is that of a second load: no imports, no disk, no checks of ours."""
         import torch
 
-        from modelbuild.reference import load_again, load_reference, run_reference
+        from modelbuild.component import run_module
+        from modelbuild.families.split import components_of
+        from modelbuild.reference import load_again, load_reference
+        from modelbuild.tasks import TASKS
 
         torch.set_num_threads(self.threads)
         task = TASKS[self.task]
         load_reference(self.model, task, self.folder)
         gc.collect()
         start = time.perf_counter_ns()
-        module = load_again(self.model, task, self.folder)
+        model = load_again(self.model, task, self.folder)
         load_ms = (time.perf_counter_ns() - start) / 1e6
+        found = {component.name: component for component in components_of(model, task)}
+        module = found[self.component].module
         return Loaded(
             facts=Facts(load_ms=load_ms, device="cpu", version=str(torch.__version__)),
-            call=lambda inputs: run_reference(module, inputs, task.outputs),
-            module=module,
+            call=lambda inputs: run_module(module, inputs),
         )
 
 

@@ -17,7 +17,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from modelbuild.manifest import Manifest
+from modelbuild.manifest import GraphRecord, Manifest
 from modelbuild.providers import ort_name
 from modelbuild.report import Report
 from modelbuild.signature import TensorSpec
@@ -108,16 +108,17 @@ def _context(manifest: Manifest, validation: Report, benchmark: Report) -> dict[
         "validation": validation,
         "checks": sorted(validation.checks, key=lambda check: check.passed),
         "verdict": _verdict(manifest, validation),
+        "first": _graph(*next(iter(manifest.graphs.items()))),
+        "several_cases": any(_what(case) for case in facts.get("cases", {}).values()),
         "optimum_class": next((task.optimum_class for task in TASKS.values() if task.name == manifest.task), None),
         "text": Markup(_TEXTS.get(manifest.task, '"The harbour was quiet."')),
         "has_tokenizer": any(name.startswith("tokenizer") for name in manifest.files),
         "has_config": "config.json" in manifest.files,
         "providers": [(ort_name(name), options) for name, options in manifest.providers],
-        "shapes": {tensor.name: _example_shape(tensor, manifest.limits) for tensor in manifest.signature.inputs},
+        "graphs": [_graph(name, record) for name, record in manifest.graphs.items()],
         "benchmark": facts if facts.get("status") == "measured" else None,
         "conditions": _conditions(facts),
         "cases": _cases(facts),
-        "modules": _modules(manifest.hierarchy),
         "top_modules": TOP_MODULES,
     }
 
@@ -136,6 +137,12 @@ def _verdict(manifest: Manifest, validation: Report) -> str:
 
 def _checks(count: int) -> str:
     return f"{count} check" if count == 1 else f"{count} checks"
+
+
+def _graph(name: str, record: GraphRecord) -> dict[str, Any]:
+    """A graph with a shape for each of its inputs, and its modules, the largest first."""
+    shapes = {tensor.name: _example_shape(tensor, record.limits) for tensor in record.signature.inputs}
+    return {"name": name, **vars(record), "shapes": shapes, "modules": _modules(record.hierarchy)}
 
 
 def _example_shape(tensor: TensorSpec, limits: Mapping[str, int]) -> tuple[int, ...]:
@@ -159,12 +166,18 @@ def _conditions(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def _cases(facts: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The measured cases by batch size, with the width of each side's bar in percent of the slower side."""
-    cases = sorted(facts.get("cases", {}).values(), key=lambda case: float(case["batch"]))
+    found = [{"what": _what(case), **case} for case in facts.get("cases", {}).values()]
+    cases = sorted(found, key=lambda case: float(case["batch"])) if not any(case["what"] for case in found) else found
     sides = ("pytorch", "onnxruntime")
     return [
         {**case, "bars": dict(zip(sides, _widths([case[side]["p50_ms"] for side in sides]), strict=True))}
         for case in cases
     ]
+
+
+def _what(case: Mapping[str, Any]) -> str:
+    """What was measured beside the batch size: the graph among several, and the phase of a decoder."""
+    return " ".join(filter(None, (case["graph"] if case["graph"] != "model" else "", case["phase"])))
 
 
 def _widths(values: list[Any]) -> list[float]:

@@ -99,7 +99,7 @@ def _files(manifest: Manifest) -> str:
 def _fusions(optimized: Report) -> list[str]:
     """Nothing, for an optimization that promises none."""
     attention, warnings = optimized.facts.get("attention_fusions"), optimized.facts.get("warnings", [])
-    return [*(f"warning: {line}" for line in warnings)] or ([f"attention in {attention}"] if attention else [])
+    return [*(f"warning: {line}" for line in warnings)] or [f"attention in {line}" for line in attention or ()]
 
 
 def _latency(benchmark: Mapping[str, Any]) -> list[str]:
@@ -111,7 +111,8 @@ def _latency(benchmark: Mapping[str, Any]) -> list[str]:
 def _case(case: Mapping[str, Any]) -> str:
     ours, theirs, speedup = case["onnxruntime"]["p50_ms"], case["pytorch"]["p50_ms"], case["speedup"]
     interval = f"{speedup['median']:.2f}x ({speedup['low']:.2f} to {speedup['high']:.2f})"
-    return f"batch {case['batch']}: {ours:.3g} ms, PyTorch eager {theirs:.3g} ms, {interval}, {speedup['verdict']}"
+    what = " ".join(filter(None, (case["graph"] if case["graph"] != "model" else "", case["phase"], "batch")))
+    return f"{what} {case['batch']}: {ours:.3g} ms, PyTorch eager {theirs:.3g} ms, {interval}, {speedup['verdict']}"
 
 
 def print_sweep(results: Sequence[JobResult]) -> None:

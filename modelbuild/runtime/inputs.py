@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -15,11 +16,19 @@ from modelbuild.suggest import did_you_mean
 Arrays = dict[str, npt.NDArray[Any]]
 
 
-def check_inputs(signature: Signature, limits: Mapping[str, int], inputs: Mapping[str, Any]) -> Arrays:
+def check_inputs(
+    signature: Signature,
+    limits: Mapping[str, int],
+    inputs: Mapping[str, Any],
+    *,
+    may_be_empty: Collection[str] = (),
+    sums: Mapping[str, Sequence[str]] = MappingProxyType({}),
+) -> Arrays:
     """`inputs` as arrays that fit `signature`; values that cast without loss are cast (`int32` to `int64`).
 
     Raises InputError for a missing or unknown name, a dtype that would lose values, a wrong rank or fixed size, a
-    symbolic axis with two sizes or with none, or one beyond `limits`.
+    symbolic axis with two sizes or with none (unless it `may_be_empty`), one beyond `limits`, or one of `sums` that is
+    not as long as its parts.
     """
     known = signature.input_names()
     for name in inputs:
@@ -29,7 +38,11 @@ def check_inputs(signature: Signature, limits: Mapping[str, int], inputs: Mappin
     if missing:
         raise InputError(f"missing {', '.join(missing)}", hint=f"given: {', '.join(inputs) or 'nothing'}")
     arrays = {spec.name: _as_array(spec, inputs[spec.name]) for spec in signature.inputs}
-    _check_axes(signature, limits, arrays)
+    sizes = _check_axes(signature, limits, arrays, may_be_empty)
+    for total, parts in sums.items():
+        wanted = sum(sizes.get(part, 0) for part in parts)
+        if total in sizes and sizes[total] != wanted:
+            raise InputError(f"{total} is {sizes[total]}, and {' and '.join(parts)} are {wanted} together")
     return arrays
 
 
@@ -49,7 +62,10 @@ def _as_array(spec: TensorSpec, value: Any) -> npt.NDArray[Any]:
     return np.asarray(array, order="C")
 
 
-def _check_axes(signature: Signature, limits: Mapping[str, int], arrays: Arrays) -> None:
+def _check_axes(
+    signature: Signature, limits: Mapping[str, int], arrays: Arrays, may_be_empty: Collection[str]
+) -> dict[str, int]:
+    """The size of every symbolic axis."""
     seen: dict[str, tuple[str, int]] = {}
     for spec in signature.inputs:
         for index, (axis, size) in enumerate(zip(spec.shape, arrays[spec.name].shape, strict=True)):
@@ -60,7 +76,8 @@ def _check_axes(signature: Signature, limits: Mapping[str, int], arrays: Arrays)
             first, expected = seen.setdefault(axis, (spec.name, size))
             if size != expected:
                 raise InputError(f"{axis} differs: {first} has {expected}, {spec.name} has {size}")
-            if size == 0:
+            if size == 0 and axis not in may_be_empty:
                 raise InputError(f"{spec.name}: {axis} is empty")
             if axis in limits and size > limits[axis]:
                 raise InputError(f"{axis} is {size}, and the model takes at most {limits[axis]}", where=spec.name)
+    return {axis: size for axis, (_, size) in seen.items()}

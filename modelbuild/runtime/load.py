@@ -15,6 +15,8 @@ from modelbuild.manifest import Manifest, read_manifest, verify_files
 from modelbuild.runtime.inputs import check_inputs
 from modelbuild.runtime.session import ProviderChoice, SessionSettings, open_session
 
+Array = npt.NDArray[Any]
+
 GOLDEN_FILE = "golden.npz"
 _GOLDEN_TOLERANCE = 1e-3
 
@@ -22,30 +24,44 @@ _GOLDEN_TOLERANCE = 1e-3
 class Model:
     """A loaded package. `run` may be called from many threads at once: ONNX Runtime sessions are safe for that."""
 
-    def __init__(self, manifest: Manifest, session: ort.InferenceSession) -> None:
+    def __init__(self, manifest: Manifest, sessions: Mapping[str, ort.InferenceSession]) -> None:
         self.manifest = manifest
-        self._session = session
-        self._output_names = list(manifest.signature.output_names())
+        self._sessions = sessions
 
-    def run(self, inputs: Mapping[str, Any]) -> dict[str, npt.NDArray[Any]]:
+    def run(self, inputs: Mapping[str, Any], *, graph: str | None = None) -> dict[str, npt.NDArray[Any]]:
         """The outputs by name. `inputs` are arrays by name; whatever numpy can read as one (torch tensors too) will do.
 
-        Raises InputError when they do not fit the signature, or hold values the model cannot take, such as a token id
+        `graph` is which one of `manifest.graphs` to run, where there are several. Raises InputError when there is no
+        such graph, when the inputs do not fit its signature or hold values the model cannot take, such as a token id
         beyond its vocabulary, and HostError when ONNX Runtime fails for another reason, such as memory.
         """
-        arrays = check_inputs(self.manifest.signature, self.manifest.limits, inputs)
+        name = self._graph(graph)
+        record = self.manifest.graphs[name]
+        arrays = check_inputs(
+            record.signature, record.limits, inputs, may_be_empty=record.may_be_empty, sums=record.sums
+        )
+        names = list(record.signature.output_names())
         try:
-            values = self._session.run(self._output_names, arrays)
+            values = self._sessions[name].run(names, arrays)
         except Exception as error:
             if "INVALID_ARGUMENT" in str(error):
                 raise InputError(f"the model cannot take these values: {error}") from error
             raise HostError(f"ONNX Runtime failed: {error}", where=self.manifest.name) from error
-        return dict(zip(self._output_names, values, strict=True))
+        return dict(zip(names, values, strict=True))
+
+    def _graph(self, name: str | None) -> str:
+        known = self.manifest.graphs
+        if name is None and len(known) == 1:
+            return next(iter(known))
+        if name is None or name not in known:
+            said = "graph must say which one to run" if name is None else f"there is no graph '{name}'"
+            raise InputError(said, where=self.manifest.name, hint=f"the package has {', '.join(known)}")
+        return name
 
     @property
     def providers(self) -> list[str]:
         """The execution providers of the session, by ONNX Runtime's names, the preferred one first."""
-        return list(self._session.get_providers())
+        return list(next(iter(self._sessions.values())).get_providers())
 
 
 def load(
@@ -68,12 +84,13 @@ def load(
     _check_runtime(manifest, folder)
     asked = [providers] if isinstance(providers, str) else providers
     choices = manifest.providers if asked is None else [(p, {}) if isinstance(p, str) else p for p in asked]
-    opened = open_session(
-        folder / manifest.model_file,
-        providers=choices,
-        settings=SessionSettings.from_mapping(dict(manifest.session) | dict(session or {})),
-        allow_fallback=manifest.allow_fallback,
-    )
+    settings = SessionSettings.from_mapping(dict(manifest.session) | dict(session or {}))
+    opened = {
+        name: open_session(
+            folder / graph.file, providers=choices, settings=settings, allow_fallback=manifest.allow_fallback
+        )
+        for name, graph in manifest.graphs.items()
+    }
     model = Model(manifest, opened)
     if verify:
         _replay_golden(model, folder)
@@ -81,10 +98,10 @@ def load(
 
 
 def _check_runtime(manifest: Manifest, folder: Path) -> None:
-    here, needed = _version(ort.__version__), _version(manifest.oldest_onnxruntime)
-    if here < needed:
+    oldest = max((graph.oldest_onnxruntime for graph in manifest.graphs.values()), key=_version)
+    if _version(ort.__version__) < _version(oldest):
         raise PackageError(
-            f"onnxruntime {ort.__version__} is older than the {manifest.oldest_onnxruntime} that it needs",
+            f"onnxruntime {ort.__version__} is older than the {oldest} that it needs",
             where=str(folder),
             hint="upgrade onnxruntime, or build with an older opset",
         )
@@ -102,8 +119,7 @@ def _replay_golden(model: Model, folder: Path) -> None:
     try:
         with np.load(folder / GOLDEN_FILE, allow_pickle=False) as golden:
             arrays = {name: golden[name] for name in golden.files}
-        outputs = model.run({name.removeprefix("input."): a for name, a in arrays.items() if name.startswith("input.")})
-        pairs = [(name, output, arrays[f"output.{name}"]) for name, output in outputs.items()]
+        pairs = [pair for graph in model.manifest.graphs for pair in _golden_pairs(model, graph, arrays)]
     except Exception as error:
         raise PackageError(
             f"self-check failed: {GOLDEN_FILE} does not fit the model: {error}",
@@ -118,6 +134,14 @@ def _replay_golden(model: Model, folder: Path) -> None:
                 where=str(folder),
                 hint="this machine computes something else; rebuild the package for it",
             )
+
+
+def _golden_pairs(model: Model, graph: str, arrays: Mapping[str, Array]) -> list[tuple[str, Array, Array]]:
+    """For each output of one graph its name, what came out here and what came out where the package was built."""
+    given, wanted = f"{graph}/input.", f"{graph}/output."
+    inputs = {name.removeprefix(given): array for name, array in arrays.items() if name.startswith(given)}
+    outputs = model.run(inputs, graph=graph)
+    return [(name, output, arrays[f"{wanted}{name}"]) for name, output in outputs.items()]
 
 
 def _difference(output: npt.NDArray[Any], expected: npt.NDArray[Any]) -> tuple[float, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import os
 import sys
 from collections.abc import Iterator, Mapping
@@ -12,18 +13,16 @@ from typing import Any
 
 import numpy as np
 
-from modelbuild.errors import PackageError
-from modelbuild.graph import MODEL_FILE, read_graph
+from modelbuild.interface import Interface
 from modelbuild.measure.exclusive import exclusive
-from modelbuild.measure.probes import count_gflop, gemm_gflops, limits_of_model, peak_memory_mib
+from modelbuild.measure.probes import count_gflop, gemm_gflops, peak_memory_mib
 from modelbuild.measure.processes import WAITING_LIMIT, MeasuredProcess, Samples, interleave, open_processes
 from modelbuild.measure.sides import OnnxruntimeSide, PytorchSide, Side
 from modelbuild.measure.statistics import RESAMPLES, Latency, Speedup, compare, rounded, summarize
-from modelbuild.report import Report
+from modelbuild.report import Report, read_report
 from modelbuild.runtime.session import SessionSettings, session_options, usable_cores
-from modelbuild.samples import Ints, Limits, random_batch
+from modelbuild.samples import Array, sample, typical_sizes
 from modelbuild.stage_spec import BenchmarkSpec
-from modelbuild.tasks import TASKS
 
 SPEC = BenchmarkSpec
 REPORT = "benchmark.json"
@@ -32,11 +31,37 @@ _LIBRARIES = {"pytorch": "torch", "onnxruntime": "onnxruntime"}
 
 
 @dataclass(frozen=True, kw_only=True)
+class Subject:
+    """One graph to be measured: its name, whether it is one of several, its file and what it takes."""
+
+    name: str
+    several: bool
+    file: Path
+    interface: Interface
+
+    def phases(self, length: int) -> dict[str, tuple[int, int]]:
+        """What is measured, by name: how many positions are new, and how many are in the cache.
+
+        A decoder has two phases: it reads what it is given, and then makes one token at a time.
+        """
+        if not self.interface.axes_of("past"):
+            return {"": (length, 0)}
+        return {"prefill": (length, 0), "decode": (1, length)}
+
+    def label(self, phase: str, size: int) -> str:
+        """What a case is called: `b4`, `decode_b4`, `decoder_model_b4`."""
+        return "_".join(filter(None, (self.name if self.several else "", phase, f"b{size}")))
+
+
+@dataclass(frozen=True, kw_only=True)
 class Case:
     """One batch size, measured: its inputs, the figures of each side by name, and how they compare."""
 
+    label: str
+    graph: str
+    phase: str
     size: int
-    inputs: Mapping[str, Ints]
+    inputs: Mapping[str, Array]
     waiting_share: float | None
     latency: Mapping[str, Latency]
     speedup: Speedup
@@ -68,45 +93,75 @@ def _metrics(facts: Mapping[str, Any]) -> dict[str, Any]:
         }
         for name, case in facts.get("cases", {}).items()
     }
-    return cases | ({"load_ms": facts["load_ms"]["onnxruntime"]} if "load_ms" in facts else {})
+    return cases | _load_ms(facts)
+
+
+def _load_ms(facts: Mapping[str, Any]) -> dict[str, float]:
+    """How long all graphs take to load."""
+    graphs = facts.get("graphs", {})
+    return {"load_ms": sum(graph["load_ms"]["onnxruntime"] for graph in graphs.values())} if graphs else {}
 
 
 def _measure(spec: BenchmarkSpec, inputs: Mapping[str, Path]) -> dict[str, Any]:
     load_average = os.getloadavg()[0]
     settings = SessionSettings.from_mapping(spec.session.model_dump())
     threads = int(session_options(settings).intra_op_num_threads)
-    names = _input_names(spec, inputs["optimize"] / MODEL_FILE)
-    with open_processes(_sides(spec, inputs, settings, threads)) as processes:
-        limits = processes["pytorch"].ask(limits_of_model)
-        sequence = min(spec.benchmark.sequence_length, limits.max_positions)
-        cases = list(_cases(spec, processes, names, limits, sequence))
-        # Asked before the peak and the arithmetic are measured, which take memory of their own.
-        memory = {name: process.ask(peak_memory_mib) for name, process in processes.items()}
-        peak = processes["pytorch"].ask(gemm_gflops)
-        return {
-            "status": "measured",
-            "host": spec.host,
-            "threads": threads,
-            "sequence_length": sequence,
-            "rounds": spec.benchmark.rounds,
-            "runs": spec.benchmark.runs,
-            "bootstrap_resamples": RESAMPLES,
-            "load_average": load_average,
-            "versions": {library: processes[name].facts.version for name, library in _LIBRARIES.items()},
-            "devices": {name: process.facts.device for name, process in processes.items()},
-            "gemm_gflops": peak,
-            "load_ms": {name: process.facts.load_ms for name, process in processes.items()},
-            "peak_memory_mib": memory,
-            "cases": {f"b{case.size}": _case_facts(case, processes, peak) for case in cases},
-        }
-
-
-def _sides(spec: BenchmarkSpec, inputs: Mapping[str, Path], settings: SessionSettings, threads: int) -> dict[str, Side]:
+    cases: dict[str, Any] = {}
+    graphs: dict[str, Any] = {}
+    common: dict[str, Any] = {}
+    for subject in _subjects(inputs["optimize"]):
+        with open_processes(_sides(spec, inputs, subject, settings, threads)) as processes:
+            measured = list(_cases(spec, processes, subject))
+            # Asked before the peak and the arithmetic are measured, which take memory of their own.
+            memory = {name: process.ask(peak_memory_mib) for name, process in processes.items()}
+            peak = common["gemm_gflops"] if common else processes["pytorch"].ask(gemm_gflops)
+            common = {
+                "versions": {library: processes[name].facts.version for name, library in _LIBRARIES.items()},
+                "devices": {name: process.facts.device for name, process in processes.items()},
+                "gemm_gflops": peak,
+            }
+            cases |= {case.label: _case_facts(case, processes, peak) for case in measured}
+            load_ms = {name: process.facts.load_ms for name, process in processes.items()}
+            graphs[subject.name] = {"load_ms": load_ms, "peak_memory_mib": memory}
     return {
-        "pytorch": PytorchSide(model=spec.model, task=spec.task, folder=inputs.get("source"), threads=threads),
+        "status": "measured",
+        "host": spec.host,
+        "threads": threads,
+        "sequence_length": spec.benchmark.sequence_length,
+        "rounds": spec.benchmark.rounds,
+        "runs": spec.benchmark.runs,
+        "bootstrap_resamples": RESAMPLES,
+        "load_average": load_average,
+        **common,
+        "graphs": graphs,
+        "cases": cases,
+    }
+
+
+def _subjects(optimized: Path) -> list[Subject]:
+    """Every graph that ships."""
+    components = read_report(optimized / "report.json").facts["components"]
+    return [
+        Subject(
+            name=name,
+            several=len(components) > 1,
+            file=optimized / facts["file"],
+            interface=Interface.of_facts(facts["interface"]),
+        )
+        for name, facts in components.items()
+    ]
+
+
+def _sides(
+    spec: BenchmarkSpec, inputs: Mapping[str, Path], subject: Subject, settings: SessionSettings, threads: int
+) -> dict[str, Side]:
+    return {
+        "pytorch": PytorchSide(
+            model=spec.model, task=spec.task, component=subject.name, folder=inputs.get("source"), threads=threads
+        ),
         "onnxruntime": OnnxruntimeSide(
-            model=inputs["optimize"] / MODEL_FILE,
-            outputs=TASKS[spec.task].outputs,
+            model=subject.file,
+            outputs=subject.interface.output_names(),
             providers=spec.providers.choices(),
             settings=settings,
             allow_fallback=spec.providers.allow_fallback,
@@ -114,28 +169,18 @@ def _sides(spec: BenchmarkSpec, inputs: Mapping[str, Path], settings: SessionSet
     }
 
 
-def _input_names(spec: BenchmarkSpec, model: Path) -> tuple[str, ...]:
-    names = read_graph(model).signature.input_names()
-    unknown = [name for name in names if name not in TASKS[spec.task].inputs]
-    if unknown:
-        raise PackageError(f"{spec.task} has no input {', '.join(unknown)}", where=model.name, hint="set benchmark=off")
-    return names
-
-
-def _cases(
-    spec: BenchmarkSpec,
-    processes: Mapping[str, MeasuredProcess],
-    names: tuple[str, ...],
-    limits: Limits,
-    sequence: int,
-) -> Iterator[Case]:
+def _cases(spec: BenchmarkSpec, processes: Mapping[str, MeasuredProcess], subject: Subject) -> Iterator[Case]:
     plan = spec.benchmark
     # Apart, because how many orders are drawn depends on how quiet the machine is, and the inputs must not.
     for_inputs, for_orders = np.random.default_rng(plan.seed).spawn(2)
-    for size in plan.batch_sizes:
-        batch = random_batch(names, limits, batch=size, sequence=sequence, mask="right", rng=for_inputs)
+    for (phase, (new, past)), size in itertools.product(subject.phases(plan.sequence_length).items(), plan.batch_sizes):
+        sizes = typical_sizes(subject.interface, batch=size, length=new, past=past)
+        batch = sample(subject.interface, sizes, mask="right", rng=for_inputs)
         samples = interleave(processes, batch.inputs, plan, for_orders)
         case = Case(
+            label=subject.label(phase, size),
+            graph=subject.name,
+            phase=phase,
             size=size,
             inputs=batch.inputs,
             waiting_share=samples.waiting_share,
@@ -159,7 +204,7 @@ def speedup(spec: BenchmarkSpec, samples: Samples) -> Speedup:
 def _line(case: Case) -> str:
     medians = ", ".join(f"{name} {figures.p50_ms:.3g} ms" for name, figures in case.latency.items())
     ratio = case.speedup
-    return f"b{case.size}: {medians}: {ratio.median:.2f}x ({ratio.low:.2f} to {ratio.high:.2f}), {ratio.verdict}"
+    return f"{case.label}: {medians}: {ratio.median:.2f}x ({ratio.low:.2f} to {ratio.high:.2f}), {ratio.verdict}"
 
 
 def _case_facts(case: Case, processes: Mapping[str, MeasuredProcess], peak: float) -> dict[str, Any]:
@@ -167,6 +212,8 @@ def _case_facts(case: Case, processes: Mapping[str, MeasuredProcess], peak: floa
     # The peak is that of the CPU, so a share of it says nothing about another device.
     on_cpu = {name: process.facts.device in ("cpu", "CPUExecutionProvider") for name, process in processes.items()}
     return {
+        "graph": case.graph,
+        "phase": case.phase,
         "batch": case.size,
         "waiting_share": case.waiting_share,
         **{name: asdict(figures) for name, figures in case.latency.items()},

@@ -8,70 +8,95 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+import torch
 
+from modelbuild.component import Component
 from modelbuild.errors import ExportError
 from modelbuild.exporters import EXPORTERS, Exporter
-from modelbuild.graph import MODEL_FILE, GraphFacts, module_tree, read_graph
+from modelbuild.families.split import components_of
+from modelbuild.graph import GraphFacts, module_tree, read_graph
 from modelbuild.graph_source import OwnGraph
-from modelbuild.reference import input_names, load_original
+from modelbuild.interface import Interface
+from modelbuild.reference import load_original
 from modelbuild.report import Report
-from modelbuild.samples import limits_of, random_batch
+from modelbuild.samples import Batch, sample, typical_sizes
 from modelbuild.signature import signature_to_dict
 from modelbuild.stage_spec import ExportSpec, GraphFiles
-from modelbuild.tasks import OPTIONAL_INPUTS, TASKS, Task
+from modelbuild.tasks import TASKS
 
 SPEC = ExportSpec
 REPORT: str | None = "report.json"
 
 # Sizes to trace with: distinct primes, so that an axis that was taken for a constant shows.
-_TRACE_BATCH, _TRACE_SEQUENCE = 3, 7
+_TRACE_BATCH, _TRACE_LENGTH, _TRACE_PAST = 3, 7, 11
 # How many tensors of the checkpoint that the model has no place for are named in the report.
 _KEYS_SHOWN = 20
 
 
 def run(spec: ExportSpec, inputs: Mapping[str, Path], out: Path) -> Report:
-    """Export the model with the asked exporter at the asked opset. Raises ExportError when what comes out is not
-    that.
+    """Export every graph of the model with the asked exporter at the asked opset. Raises ExportError when what comes
+    out is not that.
     """
     task = TASKS[spec.task]
     original = load_original(spec.model, task, inputs.get("source"))
-    model = original.module
-    names, limits = input_names(model, task), limits_of(model.config)
-    rng = np.random.default_rng(0)
-    traced = random_batch(
-        names, limits, batch=_TRACE_BATCH, sequence=min(_TRACE_SEQUENCE, limits.max_positions), mask="right", rng=rng
-    )
+    components = components_of(original.module, task)
     own = _own_graph(spec, inputs)
+    if len(components) > 1 and spec.exporter.kind != "dynamo":
+        raise ExportError(
+            f"exporter={spec.exporter.kind} makes one graph, and {task.name} needs {len(components)}",
+            where=type(original.module).__name__,
+            hint="choose exporter=dynamo",
+        )
     opset = _opset(spec, own)
     exporter = cast(Exporter, importlib.import_module(EXPORTERS[spec.exporter.kind]))
-    exporter.export(model, task, traced.inputs, opset, own, out)
-    graph = read_graph(out / MODEL_FILE)
-    _require_contract(graph, task, names, opset)
+    facts = {}
+    for component in components:
+        path = out / component.file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        exporter.export(component, task, traced_batch(component.interface), opset, own, path)
+        facts[component.name] = _facts(component, original.module, path, opset)
     return Report(
         stage="export",
         facts={
             "exporter": spec.exporter.kind,
-            "signature": signature_to_dict(graph.signature),
-            "opsets": dict(graph.opsets),
-            "ir_version": graph.ir_version,
-            "operators": dict(graph.operators),
-            "hierarchy": {
-                "nodes": graph.nodes,
-                "tagged_nodes": graph.tagged_nodes,
-                "tagged_share": round(graph.tagged_nodes / max(1, graph.nodes), 4),
-                "modules": module_tree(out / MODEL_FILE),
-            },
-            "architecture": {
-                "model_type": model.config.model_type,
-                "hidden_size": getattr(model.config, "hidden_size", None),
-                "num_attention_heads": getattr(model.config, "num_attention_heads", None),
-                "num_hidden_layers": _layers(model.config),
-            },
             "unexpected_keys": list(original.unexpected_keys[:_KEYS_SHOWN]),
             "unexpected_keys_count": len(original.unexpected_keys),
-            "limits": limits.facts(),
+            "components": facts,
         },
     )
+
+
+def traced_batch(interface: Interface) -> Batch:
+    """The inputs to trace with: padded on the right, the cache longer than what is new."""
+    sizes = typical_sizes(interface, batch=_TRACE_BATCH, length=_TRACE_LENGTH, past=_TRACE_PAST, turn=2)
+    return sample(interface, sizes, mask="right", rng=np.random.default_rng(0))
+
+
+def _facts(component: Component, model: torch.nn.Module, path: Path, opset: int) -> dict[str, Any]:
+    graph = read_graph(path)
+    interface = component.interface.taking(graph.signature.input_names())
+    _require_contract(graph, component, interface, opset)
+    config: Any = getattr(model, "config", None)
+    return {
+        "file": component.file,
+        "interface": interface.model_dump(mode="json"),
+        "signature": signature_to_dict(graph.signature),
+        "opsets": dict(graph.opsets),
+        "ir_version": graph.ir_version,
+        "operators": dict(graph.operators),
+        "hierarchy": {
+            "nodes": graph.nodes,
+            "tagged_nodes": graph.tagged_nodes,
+            "tagged_share": round(graph.tagged_nodes / max(1, graph.nodes), 4),
+            "modules": module_tree(path),
+        },
+        "architecture": {
+            "model_type": getattr(config, "model_type", None),
+            "hidden_size": getattr(config, "hidden_size", None),
+            "num_attention_heads": getattr(config, "num_attention_heads", None),
+            "num_hidden_layers": component.attention_layers,
+        },
+    }
 
 
 def _own_graph(spec: ExportSpec, inputs: Mapping[str, Path]) -> OwnGraph | None:
@@ -91,24 +116,14 @@ def _opset(spec: ExportSpec, own: OwnGraph | None) -> int:
     return read_graph(own.path).opsets[""]
 
 
-def _layers(config: Any) -> int | None:
-    """How many layers a forward pass goes through; None where the config does not say.
-
-    ALBERT's groups share weights, and each has `inner_group_num` layers.
-    """
-    layers = getattr(config, "num_hidden_layers", None)
-    return layers if layers is None else int(layers) * int(getattr(config, "inner_group_num", 1))
-
-
-def _require_contract(graph: GraphFacts, task: Task, names: tuple[str, ...], opset: int) -> None:
+def _require_contract(graph: GraphFacts, component: Component, interface: Interface, opset: int) -> None:
     found = graph.signature
-    taken = found.input_names()
-    wanted = tuple(name for name in names if name in taken or name not in OPTIONAL_INPUTS)
-    if taken != wanted or found.output_names() != task.outputs:
+    taken, wanted = found.input_names(), interface.input_names()
+    if taken != wanted or found.output_names() != interface.output_names():
         raise ExportError(
             f"the exported graph takes {taken} and gives {found.output_names()}",
-            where=task.name,
-            hint=f"expected {wanted} and {task.outputs}",
+            where=component.name,
+            hint=f"expected {wanted} and {interface.output_names()}",
         )
     if graph.opsets.get("") != opset:
-        raise ExportError(f"the exported graph has opset {graph.opsets.get('')}, not {opset}", where=task.name)
+        raise ExportError(f"the exported graph has opset {graph.opsets.get('')}, not {opset}", where=component.name)

@@ -1,72 +1,97 @@
-"""optimize: the file that ships."""
+"""optimize: the files that ship."""
 
 from __future__ import annotations
 
 import importlib
 import tempfile
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
-
-import numpy as np
-import numpy.typing as npt
-import onnxruntime as ort
 
 from modelbuild.candidates import CANDIDATES, Candidate
 from modelbuild.errors import OptimizeError
 from modelbuild.fusions.blame import verdict
 from modelbuild.fusions.budget import attention_budget, fused_operators
-from modelbuild.graph import MODEL_FILE, GraphFacts, read_graph
-from modelbuild.report import Check, Report, read_report
-from modelbuild.runtime.session import SessionSettings, open_session
-from modelbuild.samples import MASKS, Batch, Limits, random_batches
-from modelbuild.signature import Signature, signature_to_dict
+from modelbuild.graph import GraphFacts, read_graph
+from modelbuild.graph_match import match
+from modelbuild.interface import Interface
+from modelbuild.report import Check, Report, named_after, read_report
+from modelbuild.signature import signature_to_dict
 from modelbuild.spec import Optimization
 from modelbuild.stage_spec import OptimizeSpec
 
-Array = npt.NDArray[Any]
-
 SPEC = OptimizeSpec
 REPORT: str | None = "report.json"
-
-# Optimizing fp32 reorders sums and no more: this share of the largest value is far above that, and far below what
-# a wrong mask does.
-_TOLERANCE = 1e-4
-_TINY = float(np.finfo(np.float32).tiny)
 
 # From the most to the least that is done to a graph: where one kind fails, the next may do.
 _TAMER = ("transformer", "extended", "basic", "none")
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Job:
+    """One exported graph, to be optimized: what kind of optimization, its file, what export said of it, and where the
+    result goes.
+    """
+
+    kind: str
+    source: Path
+    facts: Mapping[str, Any]
+    out: Path
+
+
 def run(spec: OptimizeSpec, inputs: Mapping[str, Path], out: Path) -> Report:
-    """Optimize the exported graph with the asked candidate. It must load, keep its signature and match the exported
+    """Optimize every exported graph with the asked candidate. It must load, keep its signature and match the exported
     graph.
 
     Raises OptimizeError otherwise, with the fusion that is to blame: a candidate is never replaced by another in
     silence. Raises it too when every layer's attention must be fused and is not.
     """
-    kind, source = spec.optimization.kind, inputs["export"]
-    facts = read_report(source / "report.json").facts
+    source = inputs["export"]
+    exported: Mapping[str, Mapping[str, Any]] = read_report(source / "report.json").facts["components"]
+    checks: list[Check] = []
+    components: dict[str, Any] = {}
+    warnings: list[str] = []
+    for name, facts in exported.items():
+        target = out / facts["file"]
+        target.parent.mkdir(parents=True, exist_ok=True)
+        job = _Job(kind=spec.optimization.kind, source=source / facts["file"], facts=facts, out=target)
+        matched = _optimized(job)
+        before, after = read_graph(job.source), read_graph(target)
+        fusions, fused, warned = _fusions(spec.optimization, after, facts)
+        checks += named_after(name if len(exported) > 1 else "", (matched, *fusions))
+        components[name] = _facts(before, after, facts) | fused
+        warnings += [f"{name}: {text}" if len(exported) > 1 else text for text in warned]
+    return Report(
+        stage="optimize",
+        checks=tuple(checks),
+        facts={
+            "optimization": spec.optimization.kind,
+            "attention_fusions": [c["attention_fusions"] for c in components.values() if "attention_fusions" in c],
+            "warnings": warnings,
+            "components": components,
+        },
+    )
+
+
+def _optimized(job: _Job) -> Check:
     try:
-        match = _emit(kind, source, facts, out)
+        return _emit(job)
     except OptimizeError as error:
-        raise _diagnosed(error, kind, source, facts, out) from error
-    before, after = read_graph(source / MODEL_FILE), read_graph(out / MODEL_FILE)
-    fusions, fusion_facts = _fusions(spec.optimization, after, facts)
-    return Report(stage="optimize", checks=(match, *fusions), facts=_facts(kind, before, after, facts) | fusion_facts)
+        raise _diagnosed(error, job) from error
 
 
-def _emit(kind: str, source: Path, facts: Mapping[str, Any], out: Path, without: frozenset[str] = frozenset()) -> Check:
-    """Write what candidate `kind` makes, without some fusions, to `out`. Raises OptimizeError when it cannot ship."""
-    _candidate(kind).optimize(kind, source, facts, out, without)
+def _emit(job: _Job, without: frozenset[str] = frozenset()) -> Check:
+    """Write what the candidate makes, without some fusions. Raises OptimizeError when it cannot ship."""
+    _candidate(job.kind).optimize(job.kind, job.source, job.facts, job.out, without)
     try:
-        before, after = read_graph(source / MODEL_FILE), read_graph(out / MODEL_FILE)
+        before, after = read_graph(job.source), read_graph(job.out)
     except Exception as error:
         raise OptimizeError(f"the optimized graph does not load: {error}") from error
     if before.signature != after.signature:
         raise OptimizeError(f"the optimized graph does not keep the signature: it has {after.signature}")
-    limits = Limits.of_facts(facts["limits"])
-    check = _match(source / MODEL_FILE, out / MODEL_FILE, after.signature, limits)
+    interface = Interface.of_facts(job.facts["interface"])
+    check = match(job.source, job.out, after.signature, interface)
     if not check.passed:
         raise OptimizeError(f"the optimized graph does not match the exported one: {check.line()}")
     return check
@@ -76,28 +101,24 @@ def _candidate(kind: str) -> Candidate:
     return cast(Candidate, importlib.import_module(CANDIDATES[kind]))
 
 
-def _diagnosed(error: OptimizeError, kind: str, source: Path, facts: Mapping[str, Any], out: Path) -> OptimizeError:
+def _diagnosed(error: OptimizeError, job: _Job) -> OptimizeError:
     """The error with the fusion that is to blame, and a kind of optimization that works."""
-    problem = error.problems[0]
-    tamer = next((other for other in _TAMER[_TAMER.index(kind) + 1 :] if _works(other, source, facts, out)), None)
+    problem, kind = error.problems[0], job.kind
+    tamer = next((other for other in _TAMER[_TAMER.index(kind) + 1 :] if _works(replace(job, kind=other))), None)
     if tamer is None:
         return OptimizeError(
             f"the exported graph itself cannot be used: {problem.what}",
             where=f"optimization={kind}",
             hint="is it a graph of this model (model=…)? If so, choose another exporter",
         )
-    found = verdict(
-        _candidate(kind).fusions(kind, facts), lambda without: _works(kind, source, facts, out, without=without)
-    )
+    found = verdict(_candidate(kind).fusions(kind, job.facts), lambda without: _works(job, without=without))
     return OptimizeError(f"{problem.what}; {found}", where=kind, hint=f"choose optimization={tamer}")
 
 
-def _works(
-    kind: str, source: Path, facts: Mapping[str, Any], out: Path, *, without: frozenset[str] = frozenset()
-) -> bool:
-    with tempfile.TemporaryDirectory(dir=out, prefix=".attempt.") as scratch:
+def _works(job: _Job, *, without: frozenset[str] = frozenset()) -> bool:
+    with tempfile.TemporaryDirectory(dir=job.out.parent, prefix=".attempt.") as scratch:
         try:
-            _emit(kind, source, facts, Path(scratch), without)
+            _emit(replace(job, out=Path(scratch) / job.out.name), without)
         except OptimizeError:
             return False
     return True
@@ -105,31 +126,33 @@ def _works(
 
 def _fusions(
     optimization: Optimization, graph: GraphFacts, facts: Mapping[str, Any]
-) -> tuple[tuple[Check, ...], dict[str, Any]]:
-    """The fused operators, as facts; and for an optimization that promises fused attention, whether it kept that.
+) -> tuple[tuple[Check, ...], dict[str, Any], list[str]]:
+    """The fused operators, as facts; and for an optimization that promises fused attention, whether it kept that, as a
+    check or a warning.
 
-    A promise that was not kept is a warning among the facts, and no failed check: the file is right. Raises
-    OptimizeError where the promise must be kept.
+    A promise that was not kept is a warning, and no failed check: the file is right. Raises OptimizeError where the
+    promise must be kept.
     """
-    fused = {"fusions": fused_operators(graph.operators)}
+    fused: dict[str, Any] = {"fusions": fused_operators(graph.operators)}
     if optimization.kind != "transformer":
-        return (), fused
+        return (), fused, []
     budget = attention_budget(graph.operators, facts["architecture"])
+    fused["attention_fusions"] = budget.line()
     if budget.kept:
-        return (budget.check(),), fused | {"attention_fusions": budget.line(), "warnings": []}
+        return (budget.check(),), fused, []
     if optimization.require_fusion:
         raise OptimizeError(
             f"attention is fused in {budget.line()}",
             where="optimization.require_fusion=true",
             hint="optimization.require_fusion=false takes it as it is; the other exporter's graph may have more",
         )
-    warning = f"attention is fused in {budget.line()} only"
-    return (), fused | {"attention_fusions": budget.line(), "warnings": [warning]}
+    return (), fused, [f"attention is fused in {budget.line()} only"]
 
 
-def _facts(kind: str, before: GraphFacts, after: GraphFacts, facts: Mapping[str, Any]) -> dict[str, Any]:
+def _facts(before: GraphFacts, after: GraphFacts, facts: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        "optimization": kind,
+        "file": facts["file"],
+        "interface": facts["interface"],
         "signature": signature_to_dict(after.signature),
         "opsets": dict(after.opsets),
         "ir_version": after.ir_version,
@@ -137,67 +160,9 @@ def _facts(kind: str, before: GraphFacts, after: GraphFacts, facts: Mapping[str,
         "nodes": after.nodes,
         "tagged_nodes": after.tagged_nodes,
         "operators": dict(after.operators),
-        "limits": facts["limits"],
         "hierarchy": {
             **facts["hierarchy"],
             "shipped_nodes": after.nodes,
             "shipped_tagged_nodes": after.tagged_nodes,
         },
     }
-
-
-def _match(exported: Path, optimized: Path, signature: Signature, limits: Limits) -> Check:
-    """Compare the two graphs, both run as they are in the file, on batches with every kind of mask."""
-    settings = SessionSettings(graph_optimization_level="none", allow_spinning=False)
-    names = signature.input_names()
-    sizes, lengths = _sizes(signature, 0) or (1, 3), _sizes(signature, 1) or (2, 9)
-    batches = random_batches(names, limits, batches=sizes, sequences=lengths, masks=tuple(MASKS), seed=1)
-    try:
-        sessions = [open_session(path, providers=[("cpu", {})], settings=settings) for path in (exported, optimized)]
-        cases = [(_differences(sessions, signature, batch), batch.label) for batch in batches]
-    except Exception as error:
-        raise OptimizeError(f"the optimized graph does not run: {error}") from error
-    # Of few values all may be close to zero, so that what is small is said by all batches.
-    scales = [max(scale for _, scale in outputs) for outputs in zip(*(found for found, _ in cases), strict=True)]
-    worst, where = max(
-        (max(off / scale for (off, _), scale in zip(found, scales, strict=True)), label) for found, label in cases
-    )
-    return Check(
-        name="matches export",
-        passed=worst <= _TOLERANCE,
-        compared=f"{len(cases)} batches",
-        worst=worst,
-        limit=_TOLERANCE,
-        where=where,
-    )
-
-
-def _sizes(signature: Signature, axis: int) -> tuple[int, ...]:
-    """The sizes that are fixed in the inputs at `axis`: a graph that was exported elsewhere may take no other."""
-    return tuple({size for spec in signature.inputs for size in spec.shape[axis : axis + 1] if isinstance(size, int)})
-
-
-def _differences(
-    sessions: list[ort.InferenceSession], signature: Signature, batch: Batch
-) -> tuple[tuple[float, float], ...]:
-    """For each output the largest difference and the largest finite value at valid positions.
-
-    The difference is infinite when the graphs differ in shape, in what is finite or in what is not.
-    """
-    quiet = ort.RunOptions()
-    quiet.log_severity_level = 4  # what fails is raised, and said once
-    names = list(signature.output_names())
-    before, after = (session.run(names, batch.inputs, quiet) for session in sessions)
-    found = []
-    for spec, expected, actual in zip(signature.outputs, before, after, strict=True):
-        chosen = batch.valid if "sequence" in spec.shape[1:2] else batch.valid.any(axis=1)
-        scale = float(np.max(np.abs(expected[chosen]), where=np.isfinite(expected[chosen]), initial=_TINY))
-        found.append((_largest(expected[chosen], actual[chosen]) if expected.shape == actual.shape else np.inf, scale))
-    return tuple(found)
-
-
-def _largest(wanted: Array, found: Array) -> float:
-    finite = np.isfinite(wanted)
-    if not np.isfinite(found[finite]).all() or not np.array_equal(wanted[~finite], found[~finite], equal_nan=True):
-        return float("inf")
-    return float(np.max(np.abs(wanted[finite] - found[finite]), initial=0.0))

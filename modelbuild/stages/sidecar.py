@@ -16,9 +16,9 @@ from modelbuild.golden_text import golden_text, write_golden_text
 from modelbuild.model_files import CONFIG_FILE, TOKENIZER_CONFIG, VOCABULARY_FILES, is_weight
 from modelbuild.reference import parse_config, verify_source
 from modelbuild.report import Report
-from modelbuild.samples import limits_of
 from modelbuild.stage_spec import FolderFiles, SidecarSpec
 from modelbuild.tasks import TASKS, Task
+from modelbuild.text_limits import limits_of
 
 SPEC = SidecarSpec
 REPORT: str | None = "report.json"
@@ -39,15 +39,16 @@ def run(spec: SidecarSpec, inputs: Mapping[str, Path], out: Path) -> Report:
         folder = inputs["source"]
         verify_source(source, folder)
         given = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
-        config, positions = _completed(given, TASKS[spec.task])
+        config = _completed(given, TASKS[spec.task])
         _copy(source, folder, out)
         changed = _changes(given, config)
         if VOCABULARY_FILES & source.files.keys():
+            positions = _positions(config)
             write_golden_text(golden_text(folder, max_length=positions), out)
             changed |= _fix_max_length(positions, out)
     else:
         given = reference_config(source)
-        config, _ = _completed(given, TASKS[spec.task])
+        config = _completed(given, TASKS[spec.task])
         changed = _changes(given, config)
     write_json(out / CONFIG_FILE, config)
     files = sorted(path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file())
@@ -65,8 +66,8 @@ def _copy(source: FolderFiles, folder: Path, out: Path) -> None:
             shutil.copyfile(folder / name, target)
 
 
-def _completed(given: dict[str, Any], task: Task) -> tuple[dict[str, Any], int]:
-    """The config as it ships, and the tokens that the model can take.
+def _completed(given: dict[str, Any], task: Task) -> dict[str, Any]:
+    """The config as it ships.
 
     It has no local paths, the architecture that was exported, labels that were checked, and the fields that everyone
     goes by even where they are the defaults of the family.
@@ -81,11 +82,15 @@ def _completed(given: dict[str, Any], task: Task) -> tuple[dict[str, Any], int]:
     for field in (*dimensions(parsed), *token_ids(parsed)):
         if not field.found(config):
             config[field.own] = field.value
+    return dict(sorted(config.items()))
+
+
+def _positions(config: Mapping[str, Any]) -> int:
+    """The number of tokens that the model can take."""
     try:
-        positions = limits_of(parsed).max_positions
+        return limits_of(parse_config(config)).max_positions
     except (AttributeError, TypeError, ValueError) as error:
         raise ExportError(f"the sizes of the model cannot be told: {error}", where=CONFIG_FILE) from error
-    return dict(sorted(config.items())), positions
 
 
 def _changes(given: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,9 +1,9 @@
-"""validate: the file that ships against unmodified PyTorch, under the session and providers that it will run with."""
+"""validate: the files that ship against unmodified PyTorch, under the session and providers that they will run with."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +13,21 @@ from modelbuild.checks import CheckModule, bounds, interface, invariance, placem
 from modelbuild.checks.numbers import Numbers, compare_all
 from modelbuild.checks.runs import Runs
 from modelbuild.checks.subject import Subject
+from modelbuild.component import Component
 from modelbuild.diagnosis.diagnose import diagnose
-from modelbuild.graph import MODEL_FILE, read_graph
-from modelbuild.reference import input_names, load_reference
-from modelbuild.report import Check, Report, read_report
-from modelbuild.samples import limits_of
+from modelbuild.families.split import components_of
+from modelbuild.graph import read_graph
+from modelbuild.interface import Interface
+from modelbuild.reference import load_reference
+from modelbuild.report import Check, Report, named_after, read_report
 from modelbuild.stage_spec import ValidateSpec
-from modelbuild.tasks import OPTIONAL_INPUTS, TASKS
+from modelbuild.tasks import TASKS
 
 SPEC = ValidateSpec
 REPORT: str | None = "validation.json"
 
-# What needs no session on the graph, in the order in which it is shown.
-CHECKS: tuple[CheckModule, ...] = (sidecar, tokenizer, weights)
+# What is checked of the whole model, and needs no session, in the order in which it is shown.
+WHOLE: tuple[CheckModule, ...] = (sidecar, tokenizer)
 
 
 def run(spec: ValidateSpec, inputs: Mapping[str, Path], out: Path) -> Report:
@@ -35,43 +37,81 @@ def run(spec: ValidateSpec, inputs: Mapping[str, Path], out: Path) -> Report:
     """
     if spec.validation.kind == "off":
         return Report(stage="validate", facts={"status": "off"}, metrics={"checks": 0, "failed": 0})
-    subject = _subject(spec, inputs)
+    subjects = _subjects(spec, inputs)
+    checks: list[Check] = []
+    facts: dict[str, Any] = {"status": spec.validation.kind, "seed": spec.validation.seed, "torch": torch.__version__}
+    components: dict[str, Any] = {}
+    for name, subject in subjects.items():
+        found, components[name], diagnosis = _examined(subject, inputs, out)
+        checks += named_after(name if len(subjects) > 1 else "", found)
+        if diagnosis and "diagnosis" not in facts:
+            facts["diagnosis"] = diagnosis
+    subject = _of_text(subjects)
+    checks += [check for module in WHOLE for check in module.examine(subject)]
+    return Report(
+        stage="validate", checks=tuple(checks), facts=facts | {"components": components}, metrics=_metrics(checks)
+    )
+
+
+def _examined(
+    subject: Subject, inputs: Mapping[str, Path], out: Path
+) -> tuple[list[Check], dict[str, Any], dict[str, str] | None]:
+    """The checks of one graph, what was seen on the way, and, where it is wrong, the diagnosis."""
     checks = list(interface.examine(subject))
     runnable = all(check.passed for check in checks)
-    checks += [check for module in CHECKS for check in module.examine(subject)]
-    facts: dict[str, Any] = {"status": spec.validation.kind, "seed": spec.validation.seed, "torch": torch.__version__}
-    if runnable:
-        runs = Runs(subject)
-        numbers = compare_all(runs)
-        checks += numbers.checks
-        facts |= {
-            "pytorch_own_error": {name: usual.error for name, usual in runs.usual.items()},
-            "batches": _batches(numbers),
-        }
-        if numbers.runs:
-            checks += [*invariance.examine(runs), *bounds.examine(runs), *placement.examine(subject)]
-        if numbers.failing:
-            optimization = read_report(inputs["optimize"] / "report.json").facts["optimization"]
-            facts["diagnosis"] = asdict(diagnose(runs, numbers, optimization, out))
-    return Report(stage="validate", checks=tuple(checks), facts=facts, metrics=_metrics(checks))
+    checks += weights.examine(subject)
+    if not runnable:
+        return checks, {}, None
+    runs = Runs(subject)
+    numbers = compare_all(runs)
+    checks += numbers.checks
+    facts = {
+        "pytorch_own_error": {name: usual.error for name, usual in runs.usual.items()},
+        "batches": _batches(numbers),
+    }
+    if numbers.runs:
+        checks += [*invariance.examine(runs), *bounds.examine(runs), *placement.examine(subject)]
+    if not numbers.failing:
+        return checks, facts, None
+    optimization = read_report(inputs["optimize"] / "report.json").facts["optimization"]
+    return checks, facts, asdict(diagnose(runs, numbers, optimization, out))
 
 
-def _subject(spec: ValidateSpec, inputs: Mapping[str, Path]) -> Subject:
+def _of_text(subjects: Mapping[str, Subject]) -> Subject:
+    """The graph that takes text, where there is one: config and tokenizer are compared with it."""
+    taking = (subject for subject in subjects.values() if subject.interface.content("token_ids"))
+    return next(taking, next(iter(subjects.values())))
+
+
+def _subjects(spec: ValidateSpec, inputs: Mapping[str, Path]) -> dict[str, Subject]:
+    """Every graph of the model by name."""
     task = TASKS[spec.task]
     reference = load_reference(spec.model, task, inputs.get("source"))
-    taken = read_graph(inputs["export"] / MODEL_FILE).signature.input_names()
-    return Subject(
-        spec=spec,
-        task=task,
-        model_file=inputs["optimize"] / MODEL_FILE,
-        exported_file=inputs["export"] / MODEL_FILE,
-        graph=read_graph(inputs["optimize"] / MODEL_FILE),
-        sidecar=inputs["sidecar"],
-        source=inputs.get("source"),
-        reference=reference,
-        names=tuple(name for name in input_names(reference, task) if name in taken or name not in OPTIONAL_INPUTS),
-        limits=limits_of(reference.config),
-    )
+    exported = read_report(inputs["export"] / "report.json").facts["components"]
+    shipped = read_report(inputs["optimize"] / "report.json").facts["components"]
+    found = {}
+    for component in components_of(reference, task):
+        file, name = component.file, component.name
+        found[name] = Subject(
+            spec=spec,
+            task=task,
+            model_file=inputs["optimize"] / file,
+            exported_file=inputs["export"] / file,
+            exported_facts=exported[name],
+            graph=read_graph(inputs["optimize"] / file),
+            sidecar=inputs["sidecar"],
+            source=inputs.get("source"),
+            reference=reference,
+            component=_as_exported(component, inputs["export"] / file),
+            limits=Interface.of_facts(shipped[name]["interface"]).limits(),
+        )
+    return found
+
+
+def _as_exported(component: Component, exported: Path) -> Component:
+    """The component without the optional inputs that the exported graph does without."""
+    taken = read_graph(exported).signature.input_names()
+    return replace(component, interface=component.interface.taking(taken))
 
 
 def _batches(numbers: Numbers) -> dict[str, dict[str, int]]:
@@ -79,7 +119,5 @@ def _batches(numbers: Numbers) -> dict[str, dict[str, int]]:
 
 
 def _metrics(checks: list[Check]) -> dict[str, Any]:
-    parity = {
-        check.name: {"worst": check.worst, "limit": check.limit} for check in checks if check.name.startswith("parity.")
-    }
+    parity = {check.name: {"worst": check.worst, "limit": check.limit} for check in checks if "parity." in check.name}
     return {"checks": len(checks), "failed": sum(not check.passed for check in checks)} | parity

@@ -1,0 +1,88 @@
+"""Whether one graph computes what another does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+
+from modelbuild.batches import random_batches
+from modelbuild.errors import OptimizeError
+from modelbuild.interface import Interface
+from modelbuild.masks import MASKS
+from modelbuild.report import Check
+from modelbuild.runtime.session import SessionSettings, open_session
+from modelbuild.samples import Batch
+from modelbuild.signature import Signature
+
+Array = npt.NDArray[Any]
+
+# Optimizing fp32 reorders sums and no more: this share of the largest value is far above that, and far below what
+# a wrong mask does.
+_TOLERANCE = 1e-4
+_TINY = float(np.finfo(np.float32).tiny)
+
+
+def match(exported: Path, optimized: Path, signature: Signature, interface: Interface) -> Check:
+    """Compare the two graphs, both run as they are in the file, on batches with every kind of mask.
+
+    Raises OptimizeError when one of them does not run.
+    """
+    settings = SessionSettings(graph_optimization_level="none", allow_spinning=False)
+    sizes, lengths = _sizes(signature, 0) or (1, 3), _sizes(signature, 1) or (2, 9)
+    batches = random_batches(interface, batches=sizes, sequences=lengths, masks=tuple(MASKS), seed=1)
+    try:
+        sessions = [open_session(path, providers=[("cpu", {})], settings=settings) for path in (exported, optimized)]
+        cases = [(_differences(sessions, interface, batch), batch.label) for batch in batches]
+    except Exception as error:
+        raise OptimizeError(f"the optimized graph does not run: {error}") from error
+    # Of few values all may be close to zero, so that what is small is said by all batches.
+    scales = [max(scale for _, scale in outputs) for outputs in zip(*(found for found, _ in cases), strict=True)]
+    worst, where = max(
+        (max(off / scale for (off, _), scale in zip(found, scales, strict=True)), label) for found, label in cases
+    )
+    return Check(
+        name="matches export",
+        passed=worst <= _TOLERANCE,
+        compared=f"{len(cases)} batches",
+        worst=worst,
+        limit=_TOLERANCE,
+        where=where,
+    )
+
+
+def _sizes(signature: Signature, axis: int) -> tuple[int, ...]:
+    """The sizes that are fixed in all inputs at `axis`: a graph that was exported elsewhere may take no other."""
+    found = {spec.shape[axis] if len(spec.shape) > axis else None for spec in signature.inputs}
+    return tuple(size for size in found if isinstance(size, int)) if len(found) == 1 else ()
+
+
+def _differences(
+    sessions: list[ort.InferenceSession], interface: Interface, batch: Batch
+) -> tuple[tuple[float, float], ...]:
+    """For each output the largest difference and the largest finite value at valid positions.
+
+    The difference is infinite when the graphs differ in shape, in what is finite or in what is not.
+    """
+    quiet = ort.RunOptions()
+    quiet.log_severity_level = 4  # what fails is raised, and said once
+    names = list(interface.output_names())
+    before, after = (session.run(names, batch.inputs, quiet) for session in sessions)
+    found = []
+    for output, wanted, actual in zip(interface.outputs, before, after, strict=True):
+        expected, valid = batch.placed(output, wanted)
+        chosen = expected[valid]
+        scale = float(np.max(np.abs(chosen), where=np.isfinite(chosen), initial=_TINY))
+        same = wanted.shape == actual.shape
+        found.append((_largest(chosen, batch.placed(output, actual)[0][valid]) if same else np.inf, scale))
+    return tuple(found)
+
+
+def _largest(wanted: Array, found: Array) -> float:
+    finite = np.isfinite(wanted)
+    if not np.isfinite(found[finite]).all() or not np.array_equal(wanted[~finite], found[~finite], equal_nan=True):
+        return float("inf")
+    return float(np.max(np.abs(wanted[finite] - found[finite]), initial=0.0))

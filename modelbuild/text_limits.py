@@ -1,0 +1,74 @@
+"""What a text model can take, by its config, and the interface of a graph that takes text alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from modelbuild.interface import Axis, Input, Interface
+from modelbuild.samples import UNLIMITED
+from modelbuild.tasks import OPTIONAL_INPUTS, Task
+
+# Families of fairseq's line: their first token has the position after the padding token's id, so that so many rows of
+# the position table are never used (transformers, `create_position_ids_from_input_ids`).
+_POSITIONS_AFTER_PADDING = frozenset(
+    {
+        "camembert", "data2vec-text", "esm", "ibert", "lilt", "longformer", "luke", "markuplm", "mpnet", "roberta",
+        "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod",
+    }
+)  # fmt: skip
+
+_CHOICES = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What a text model can take: token ids below `vocab_size`, token types below `type_vocab_size`, `max_positions`
+    tokens.
+    """
+
+    vocab_size: int
+    type_vocab_size: int
+    max_positions: int
+
+
+def limits_of(config: Any) -> Limits:
+    """The limits in a transformers config. What a family lacks, or has no limit for, counts as: one token type, 512
+    positions.
+    """
+    after_padding = getattr(config, "model_type", "") in _POSITIONS_AFTER_PADDING
+    unused = (config.pad_token_id or 0) + 1 if after_padding else 0
+    given = getattr(config, "max_position_embeddings", getattr(config, "max_target_positions", None))
+    positions = UNLIMITED if given is None or int(given) < 1 else int(given)
+    return Limits(
+        vocab_size=int(config.vocab_size),
+        type_vocab_size=int(getattr(config, "type_vocab_size", 1) or 1),
+        max_positions=positions - unused,
+    )
+
+
+def text_interface(task: Task, names: Sequence[str], limits: Limits) -> Interface:
+    """The interface of a graph that takes the inputs `names`, each `(batch, sequence)` of int64, for `task`; with
+    `choices`, each `(batch, choices, sequence)`.
+    """
+    shape = ("batch", *(("choices",) if task.choices else ()), "sequence")
+    contents: dict[str, dict[str, Any]] = {
+        "input_ids": {"content": "token_ids", "below": limits.vocab_size},
+        "attention_mask": {"content": "attention_mask"},
+        "token_type_ids": {"content": "token_type_ids", "below": limits.type_vocab_size},
+    }
+    choices = (Axis(name="choices", kind="extent", native=_CHOICES),) if task.choices else ()
+    axes = (
+        Axis(name="batch", kind="batch"),
+        *choices,
+        Axis(name="sequence", kind="length", largest=limits.max_positions),
+    )
+    return Interface(
+        inputs=tuple(
+            Input(name=name, dtype="int64", shape=shape, optional=name in OPTIONAL_INPUTS, **contents[name])
+            for name in names
+        ),
+        outputs=task.outputs,
+        axes=axes,
+    )

@@ -21,9 +21,9 @@ class Subject:
     """A graph that is to ship, and the part of the original that it must equal.
 
     `model_file` is the ONNX file that ships and `graph` what it says; `exported_file` is the one it was optimized from,
-    and `exported_facts` what export reported of it. `limits` are the largest sizes of axes that ship with it. `sidecar` is the folder of config and tokenizer, `source`
-    that of the original's files (None for a model that has none). `component` is the graph in PyTorch, in eval mode and
-    fp32, and `reference` the whole original that it is part of.
+    and `exported_facts` what export reported of it. `limits` are the largest sizes of axes that ship with it. `sidecar`
+    is the folder of config and tokenizer, `source` that of the original's files (None for a model that has none).
+    `component` is the graph in PyTorch, in eval mode and fp32, and `reference` the whole original that it is part of.
     """
 
     spec: ValidateSpec

@@ -10,8 +10,8 @@ import numpy.typing as npt
 import pytest
 from processes import run
 
+from modelbuild.batches import TEXTS
 from modelbuild.runtime import load
-from modelbuild.samples import TEXTS
 
 pytestmark = pytest.mark.slow
 

@@ -13,16 +13,17 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from pydantic import JsonValue
 from safetensors.torch import load_file, save_file
+from tiny_models import only_component
 
 from modelbuild.architectures import architecture_for, reference_config
 from modelbuild.checkpoint import Fit, require_finite
 from modelbuild.digest import sha256_file
 from modelbuild.errors import ExportError
 from modelbuild.model_spec import InitSource
-from modelbuild.reference import input_names, load_again, load_original, load_reference, run_reference, verify_source
+from modelbuild.reference import load_again, load_original, load_reference, verify_source
 from modelbuild.stage_spec import FolderFiles, StageModel
-from modelbuild.strict import Scalar
 from modelbuild.tasks import TASKS, Task
 
 SIZES: dict[str, Any] = {
@@ -126,7 +127,7 @@ def test_a_checkpoint_of_something_else_altogether_is_refused(folder: Path) -> N
 def test_a_pooler_that_the_checkpoint_lacks_is_no_loss_for_features(folder: Path) -> None:
     transformers.BertModel.from_pretrained(folder, add_pooling_layer=False).save_pretrained(folder)
     model = load_reference(declared(folder), FEATURES, folder)
-    assert np.isfinite(run_reference(model, INPUTS, FEATURES.outputs)["last_hidden_state"]).all()
+    assert np.isfinite(only_component(model, FEATURES).run(INPUTS)["last_hidden_state"]).all()
 
 
 def test_tied_weights_that_a_checkpoint_holds_once_are_not_missing(tmp_path: Path) -> None:
@@ -451,8 +452,8 @@ def test_the_same_seed_draws_the_same_weights_and_leaves_the_callers_random_stat
 
 def test_labels_and_the_common_names_of_sizes_can_be_set_for_every_family() -> None:
     model = load_reference(drawn(num_labels=5), CLASSES, None)
-    assert run_reference(model, INPUTS, CLASSES.outputs)["logits"].shape == (1, 5)
-    names: dict[str, Scalar] = {
+    assert only_component(model, CLASSES).run(INPUTS)["logits"].shape == (1, 5)
+    names: dict[str, JsonValue] = {
         "hidden_size": 8,
         "num_attention_heads": 2,
         "vocab_size": 30,
@@ -507,23 +508,23 @@ def test_the_architecture_of_a_task_is_what_transformers_builds() -> None:
 
 
 def test_inputs_are_those_that_forward_takes_in_the_order_of_the_task() -> None:
-    assert input_names(load_reference(drawn(), FEATURES, None), FEATURES) == FEATURES.inputs
-    names: dict[str, Scalar] = {"dim": 8, "n_heads": 2, "vocab_size": 30, "n_layers": 1, "hidden_dim": 8}
+    assert only_component(load_reference(drawn(), FEATURES, None), FEATURES).interface.input_names() == FEATURES.inputs
+    names: dict[str, JsonValue] = {"dim": 8, "n_heads": 2, "vocab_size": 30, "n_layers": 1, "hidden_dim": 8}
     model = load_reference(
         StageModel(source=InitSource(kind="init", architecture="DistilBertModel", config=names)), FEATURES, None
     )
-    assert input_names(model, FEATURES) == ("input_ids", "attention_mask")
+    assert only_component(model, FEATURES).interface.input_names() == ("input_ids", "attention_mask")
 
 
 def test_a_model_that_takes_no_text_is_refused() -> None:
-    sizes: dict[str, Scalar] = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+    sizes: dict[str, JsonValue] = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
     source = InitSource(kind="init", architecture="ViTModel", config=sizes | {"intermediate_size": 8})
     with pytest.raises(ExportError, match="ViTModel takes pixel_values and not input_ids: feature-extraction"):
-        input_names(load_reference(StageModel(source=source), FEATURES, None), FEATURES)
+        only_component(load_reference(StageModel(source=source), FEATURES, None), FEATURES)
 
 
 def test_running_gives_the_named_outputs_without_gradients() -> None:
-    found = run_reference(load_reference(drawn(), FEATURES, None), INPUTS, FEATURES.outputs)
+    found = only_component(load_reference(drawn(), FEATURES, None), FEATURES).run(INPUTS)
     assert list(found) == ["last_hidden_state"]
     assert found["last_hidden_state"].shape == (1, 3, 8)
     assert found["last_hidden_state"].dtype == np.float32
@@ -532,7 +533,7 @@ def test_running_gives_the_named_outputs_without_gradients() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(("architecture", "attention"), [("BertModel", "sdpa"), ("ElectraModel", "eager")])
 def test_attention_is_pytorchs_own_where_the_architecture_has_it(architecture: str, attention: str) -> None:
-    config: dict[str, Scalar] = {"num_hidden_layers": 1, "hidden_size": 8, "num_attention_heads": 2}
+    config: dict[str, JsonValue] = {"num_hidden_layers": 1, "hidden_size": 8, "num_attention_heads": 2}
     source = InitSource(kind="init", architecture=architecture, config=config)
     model = load_reference(StageModel(source=source), TASKS["feature-extraction"], None)
     assert model.config._attn_implementation == attention

@@ -3,30 +3,39 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
-from modelbuild.samples import (
-    MASKS,
-    Batch,
-    Ints,
-    Limits,
-    applies,
-    attention_mask,
-    covering_batches,
-    limits_of,
-    random_batch,
-    random_batches,
-)
-from modelbuild.tasks import TEXT_INPUTS
+from modelbuild.batches import covering_batches, random_batches
+from modelbuild.interface import Interface
+from modelbuild.masks import MASKS, Ints, applies, attention_mask
+from modelbuild.samples import Batch, sample
+from modelbuild.tasks import TASKS, TEXT_INPUTS
+from modelbuild.text_limits import Limits, limits_of, text_interface
 
-LIMITS = Limits(vocab_size=11, type_vocab_size=2, max_positions=8)
+TASK = TASKS["feature-extraction"]
+
+
+def interface(
+    vocabulary: int = 11, types: int = 2, positions: int = 8, names: tuple[str, ...] = TEXT_INPUTS
+) -> Interface:
+    limits = Limits(vocab_size=vocabulary, type_vocab_size=types, max_positions=positions)
+    return text_interface(TASK, names, limits)
+
+
+TEXT = interface()
 SHAPES = [(1, 2), (2, 2), (3, 7), (7, 8)]
+
+
+def valid(batch: Batch) -> npt.NDArray[np.bool_]:
+    """Where an output with a value per token means anything."""
+    return batch.placed(TASK.outputs[0], np.zeros((*batch.inputs["input_ids"].shape, 1)))[1]
 
 
 def batches(seed: int = 0, sequences: tuple[int, ...] = (1, 2, 7)) -> list[Batch]:
     kinds = ("ones", "right", "left")
     return list(
-        random_batches(TEXT_INPUTS, LIMITS, batches=(1, 3), sequences=sequences, masks=kinds, seed=seed),
+        random_batches(TEXT, batches=(1, 3), sequences=sequences, masks=kinds, seed=seed),
     )
 
 
@@ -62,7 +71,7 @@ def test_a_kind_is_what_the_batch_is() -> None:
         for array in batch.inputs.values():
             assert "x".join(map(str, array.shape)) == size
             assert array.dtype == np.int64
-        assert batch.valid.all() == (words == "no padding")
+        assert valid(batch).all() == (words == "no padding")
 
 
 def test_lengths_are_at_most_the_maximum_and_come_once() -> None:
@@ -134,9 +143,7 @@ def test_a_mask_applies_where_it_is_one_of_its_own(kind: str, shape: tuple[int, 
 
 def test_with_so_many_masks_at_each_size_every_mask_still_meets_a_short_and_a_long_one() -> None:
     sizes, lengths = (1, 2, 3, 7), (1, 2, 6, 7, 8)
-    made = list(
-        random_batches(TEXT_INPUTS, LIMITS, batches=sizes, sequences=lengths, masks=tuple(MASKS), seed=0, per_size=2)
-    )
+    made = list(random_batches(TEXT, batches=sizes, sequences=lengths, masks=tuple(MASKS), seed=0, per_size=2))
     met = {(words, size) for words, size in (batch.label.rsplit(" ", 1) for batch in made)}
     assert len(made) == len(met) <= 2 * len(sizes) * len(lengths)
     for words in MASKS.values():
@@ -146,8 +153,7 @@ def test_with_so_many_masks_at_each_size_every_mask_still_meets_a_short_and_a_lo
 
 
 def test_covering_some_tokens_still_covers_every_position_and_type() -> None:
-    limits = Limits(vocab_size=100, type_vocab_size=2, max_positions=8)
-    (part,) = covering_batches(TEXT_INPUTS, limits, seed=0, tokens=20)
+    (part,) = covering_batches(interface(100), seed=0, tokens=20)
     assert part.inputs["input_ids"].shape == (3, 8)
     assert len(np.unique(part.inputs["input_ids"])) == 20
     assert set(np.unique(part.inputs["token_type_ids"])) == {0, 1}
@@ -161,54 +167,52 @@ def test_a_mask_of_ones_and_one_of_one_token_have_no_padding(kind: str) -> None:
 
 def test_tokens_and_types_reach_their_limits_and_no_further() -> None:
     rng = np.random.default_rng(0)
-    batch = random_batch(TEXT_INPUTS, LIMITS, batch=40, sequence=8, mask="ones", rng=rng)
+    batch = sample(TEXT, {"batch": 40, "sequence": 8}, mask="ones", rng=rng)
     assert set(np.unique(batch.inputs["input_ids"])) == set(range(11))
     assert set(np.unique(batch.inputs["token_type_ids"])) == {0, 1}
 
 
 def test_covering_batches_look_up_every_row_of_every_table_and_hide_none() -> None:
-    limits = Limits(vocab_size=100, type_vocab_size=3, max_positions=8)
-    parts = list(covering_batches(TEXT_INPUTS, limits, seed=0))
+    parts = list(covering_batches(interface(100, 3), seed=0))
     assert {part.kind for part in parts} == {"embeddings"}
     assert [part.inputs["input_ids"].shape for part in parts] == [(4, 8), (4, 8), (4, 8), (1, 8)]
     for name, rows in (("input_ids", 100), ("token_type_ids", 3)):
         assert {int(row) for part in parts for row in part.inputs[name].ravel()} == set(range(rows))
-    assert all(part.valid.all() for part in parts)
+    assert all(valid(part).all() for part in parts)
     assert {array.dtype for part in parts for array in part.inputs.values()} == {np.dtype("int64")}
 
 
 def test_covering_batches_of_a_small_vocabulary_still_reach_the_last_position() -> None:
-    (part,) = covering_batches(("input_ids",), Limits(vocab_size=3, type_vocab_size=1, max_positions=8), seed=0)
+    (part,) = covering_batches(interface(3, 1, names=("input_ids",)), seed=0)
     assert part.inputs["input_ids"].shape == (1, 8)
     assert list(part.inputs) == ["input_ids"]
 
 
 def test_covering_batches_are_the_same_for_the_same_seed_and_others_for_another() -> None:
-    assert equal(
-        list(covering_batches(TEXT_INPUTS, LIMITS, seed=1)), list(covering_batches(TEXT_INPUTS, LIMITS, seed=1))
-    )
-    assert not equal(
-        list(covering_batches(TEXT_INPUTS, LIMITS, seed=1)), list(covering_batches(TEXT_INPUTS, LIMITS, seed=2))
-    )
+    assert equal(list(covering_batches(TEXT, seed=1)), list(covering_batches(TEXT, seed=1)))
+    assert not equal(list(covering_batches(TEXT, seed=1)), list(covering_batches(TEXT, seed=2)))
 
 
 def test_a_batch_has_the_inputs_that_were_asked_for_in_order() -> None:
     names = ("attention_mask", "input_ids")
-    batch = random_batch(names, LIMITS, batch=1, sequence=2, mask="ones", rng=np.random.default_rng(0))
+    sizes = {"batch": 1, "sequence": 2}
+    batch = sample(interface(names=names), sizes, mask="ones", rng=np.random.default_rng(0))
     assert tuple(batch.inputs) == names
 
 
 def test_valid_positions_are_those_of_the_mask() -> None:
     ids, mask = np.array([[5, 6, 7]]), np.array([[0, 1, 1]])
-    assert Batch(kind="left 1x3", inputs={"input_ids": ids, "attention_mask": mask}).valid.tolist() == [
-        [False, True, True]
-    ]
+    batch = Batch(
+        kind="left 1x3", interface=interface(names=TEXT_INPUTS[:2]), inputs={"input_ids": ids, "attention_mask": mask}
+    )
+    assert valid(batch).tolist() == [[False, True, True]]
 
 
 def test_every_position_is_valid_for_a_model_without_a_mask() -> None:
-    valid = Batch(kind="right 1x3", inputs={"input_ids": np.array([[5, 6, 0]])}).valid
-    assert valid.dtype == bool
-    assert valid.tolist() == [[True, True, True]]
+    inputs = {"input_ids": np.array([[5, 6, 0]])}
+    found = valid(Batch(kind="right 1x3", interface=interface(names=("input_ids",)), inputs=inputs))
+    assert found.dtype == bool
+    assert found.tolist() == [[True, True, True]]
 
 
 @pytest.mark.parametrize("none", [None, -1, 0])

@@ -37,7 +37,6 @@ def test_a_class_of_another_kind_has_no_task(architecture: str) -> None:
 @pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
 def test_what_a_task_says_of_its_tensors_fits_together(task: Task) -> None:
     assert task.outputs
-    assert set(task.per_token) <= set(task.outputs)
     assert task.inputs[: len(TEXT_INPUTS)] == TEXT_INPUTS
     assert all(prefix.endswith(".") for prefix in task.unused_weights)
     assert task.labels == task.name.endswith("-classification")
@@ -46,7 +45,7 @@ def test_what_a_task_says_of_its_tensors_fits_together(task: Task) -> None:
 @pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
 def test_transformers_builds_for_a_task_what_its_architectures_end_with(task: Task) -> None:
     built = getattr(transformers, task.auto_class)._model_mapping[transformers.BertConfig]
-    assert built.__name__ == f"Bert{task.architecture_suffix}"
+    assert built.__name__ in [f"Bert{suffix}" for suffix in task.architecture_suffixes]
     assert task_of(built.__name__) is task
 
 

@@ -9,15 +9,15 @@ from typing import Any
 
 import torch
 import transformers
+from tiny_models import only_component
 from tiny_tokenizers import save_wordpiece
 
 from modelbuild.checks.subject import Subject
 from modelbuild.digest import sha256_file
 from modelbuild.graph import GraphFacts
 from modelbuild.model_spec import InitSource
-from modelbuild.reference import input_names, load_reference
+from modelbuild.reference import load_reference
 from modelbuild.report import Check, write_report
-from modelbuild.samples import limits_of
 from modelbuild.signature import Signature, TensorSpec
 from modelbuild.spec import Opset, Precision, Providers, Session, Sidecar, Validation
 from modelbuild.stage_spec import FolderFiles, SidecarSpec, StageModel, ValidateSpec
@@ -70,18 +70,20 @@ def make_subject(
     )
     write_report(made, out / "report.json")
     reference = load_reference(model, TASKS[task], folder)
-    names = input_names(reference, TASKS[task])
+    component = only_component(reference, TASKS[task])
+    names = component.interface.input_names()
     return Subject(
         spec=_spec(model, task),
         task=TASKS[task],
         model_file=out / "model.onnx",
         exported_file=out / "model.onnx",
+        exported_facts={},
         graph=_graph(names, reference, task),
         sidecar=out,
         source=folder,
         reference=reference,
-        names=names,
-        limits=limits_of(reference.config),
+        component=component,
+        limits={},
     )
 
 
@@ -109,7 +111,9 @@ def _graph(names: Sequence[str], reference: torch.nn.Module, task: TaskName) -> 
     return GraphFacts(
         signature=Signature(
             inputs=tuple(TensorSpec(name=name, dtype="int64", shape=("batch", "sequence")) for name in names),
-            outputs=tuple(TensorSpec(name=name, dtype="float32", shape=shapes[task]) for name in TASKS[task].outputs),
+            outputs=tuple(
+                TensorSpec(name=name, dtype="float32", shape=shapes[task]) for name in TASKS[task].output_names()
+            ),
         ),
         opsets={"": 20},
         ir_version=10,

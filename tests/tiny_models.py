@@ -5,13 +5,23 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+import torch
+from pydantic import JsonValue
+
+from modelbuild.component import Component
+from modelbuild.families.split import components_of
+from modelbuild.graph import MODEL_FILE, data_file
 from modelbuild.model_spec import InitSource
 from modelbuild.report import write_report
+from modelbuild.samples import Batch, sample, typical_sizes
 from modelbuild.spec import Opset, PytorchExporter
 from modelbuild.stage_spec import ExportSpec, StageModel
 from modelbuild.stages import export
+from modelbuild.tasks import Task
 
-Config = dict[str, bool | int | float | str | None]
+WEIGHTS_FILE = data_file(MODEL_FILE)
+Config = dict[str, JsonValue]
 CONFIG: Config = {
     "vocab_size": 64,
     "hidden_size": 32,
@@ -37,3 +47,15 @@ def export_tiny(
     )
     write_report(export.run(spec, {}, out), out / "report.json")
     return out
+
+
+def only_component(model: torch.nn.Module, task: Task) -> Component:
+    """The one graph that a model becomes."""
+    (component,) = components_of(model, task)
+    return component
+
+
+def random_batch(component: Component, *, batch: int, sequence: int, mask: str, seed: int = 0) -> Batch:
+    """Random tokens under a mask of that kind."""
+    sizes = typical_sizes(component.interface, batch=batch, length=sequence)
+    return sample(component.interface, sizes, mask=mask, rng=np.random.default_rng(seed))

@@ -11,17 +11,17 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
+from tiny_models import only_component
 
 from modelbuild.checks.placement import examine, placement_checks
 from modelbuild.checks.subject import Subject
 from modelbuild.errors import HostError
 from modelbuild.graph import MODEL_FILE, read_graph
 from modelbuild.model_spec import InitSource
-from modelbuild.reference import input_names, load_reference
+from modelbuild.reference import load_reference
 from modelbuild.report import Check, Report, read_report, write_report
 from modelbuild.runtime.placement import Placement, node_placement
 from modelbuild.runtime.session import SessionSettings
-from modelbuild.samples import limits_of
 from modelbuild.spec import Opset, Precision, Providers, PytorchExporter, Session, Validation
 from modelbuild.stage_spec import ExportSpec, StageModel, ValidateSpec
 from modelbuild.stages import export
@@ -80,12 +80,13 @@ def subject(exported: Path, tmp_path: Path) -> Subject:
         task=task,
         model_file=tmp_path / "optimize" / MODEL_FILE,
         exported_file=exported / MODEL_FILE,
+        exported_facts={},
         graph=read_graph(exported / MODEL_FILE),
         sidecar=tmp_path,
         source=None,
         reference=reference,
-        names=input_names(reference, task),
-        limits=limits_of(reference.config),
+        component=only_component(reference, task),
+        limits={},
     )
 
 
@@ -96,7 +97,7 @@ def placed(subject: Subject, *names: str, allow_fallback: bool = False) -> Place
         subject.model_file,
         providers=[(name, {}) for name in names],
         settings=SessionSettings(intra_op_num_threads=1),
-        inputs=[dict.fromkeys(subject.names, ids)],
+        inputs=[dict.fromkeys(subject.interface.input_names(), ids)],
         allow_fallback=allow_fallback,
     )
 

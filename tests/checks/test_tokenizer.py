@@ -14,11 +14,11 @@ from processes import run
 from tiny_classifier import SIZES, edit, failed, init_model, labelled, make_subject, save_classifier, save_model
 from tiny_tokenizers import WORDS, save_bpe, save_wordpiece
 
+from modelbuild.batches import TEXTS
 from modelbuild.checks import tokenizer
 from modelbuild.checks.subject import Subject
 from modelbuild.golden_text import FILE_NAME, GOLDEN_TEXTS, golden_text, read_golden_text
 from modelbuild.manifest import read_manifest
-from modelbuild.samples import TEXTS
 
 TOKENIZER_CHECKS = {
     "tokenizer present", "tokenizer size", "tokenizer max length", "tokenizer inputs", "tokenizer padding side",
@@ -235,7 +235,7 @@ def test_token_types_that_the_original_never_had_are_zeros_and_no_fault(tmp_path
     save_model(source, "Roberta", **sizes, **labelled(), bos_token_id=None, eos_token_id=None, pad_token_id=0)
     save_wordpiece(source, model_input_names=["input_ids", "attention_mask"])
     subject = make_subject(source, out)
-    assert "token_type_ids" in subject.names
+    assert "token_type_ids" in subject.interface.input_names()
     assert not _faults(subject)
 
 

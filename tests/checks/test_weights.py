@@ -15,31 +15,31 @@ import pytest
 import torch
 import transformers
 from onnx import TensorProto, helper, numpy_helper
+from tiny_models import WEIGHTS_FILE, Config, only_component, random_batch
 
 from modelbuild.candidates import CANDIDATES, Candidate
 from modelbuild.checks.subject import Subject
 from modelbuild.checks.weights import _unaccounted, account_of, examine, graph_tensors
 from modelbuild.errors import PackageError
 from modelbuild.exporters import EXPORTERS, Exporter
-from modelbuild.graph import MODEL_FILE, WEIGHTS_FILE, read_graph
+from modelbuild.graph import MODEL_FILE, read_graph
 from modelbuild.model_spec import InitSource
-from modelbuild.reference import input_names, load_reference
+from modelbuild.reference import load_reference
 from modelbuild.report import Check
-from modelbuild.samples import limits_of, random_batch
 from modelbuild.spec import Opset, Precision, Providers, Session, Validation
 from modelbuild.stage_spec import StageModel, ValidateSpec
 from modelbuild.tasks import TASKS, TaskName
 from modelbuild.weights.account import Account, Entry
 from modelbuild.weights.tensors import Original
 
-SIZES: dict[str, bool | int | float | str | None] = {
+SIZES: Config = {
     "vocab_size": 64, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48,
     "max_position_embeddings": 16,
 }  # fmt: skip
-DISTILBERT: dict[str, bool | int | float | str | None] = {
+DISTILBERT: Config = {
     "vocab_size": 64, "dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 48, "max_position_embeddings": 16,
 }  # fmt: skip
-CONFIGS = {
+CONFIGS: dict[str, Config] = {
     "BertModel": SIZES,
     "DistilBertModel": DISTILBERT,
     "RobertaModel": {**SIZES, "max_position_embeddings": 18, "pad_token_id": 1},
@@ -99,16 +99,16 @@ def _names(model: torch.nn.Module, task: TaskName, exporter: str) -> tuple[str, 
         return ("input_ids", "attention_mask")
     if exporter == "optimum" and family.startswith("GPT2"):
         return ("input_ids", "attention_mask", "position_ids")
-    return input_names(model, TASKS[task])
+    return only_component(model, TASKS[task]).interface.input_names()
 
 
 def _export(model: torch.nn.Module, exporter: str, task: TaskName, out: Path) -> None:
-    names = _names(model, task, exporter)
-    rng = np.random.default_rng(0)
-    known = [name for name in names if name != "position_ids"]
-    batch = random_batch(known, limits_of(model.config), batch=3, sequence=7, mask="right", rng=rng)
+    names, component = _names(model, task, exporter), only_component(model, TASKS[task])
+    batch = random_batch(component, batch=3, sequence=7, mask="right")
     inputs = {name: batch.inputs.get(name, np.tile(np.arange(7), (3, 1))) for name in names}
-    cast(Exporter, importlib.import_module(EXPORTERS[exporter])).export(model, TASKS[task], inputs, 20, None, out)
+    traced = replace(batch, inputs=inputs)
+    module = cast(Exporter, importlib.import_module(EXPORTERS[exporter]))
+    module.export(component, TASKS[task], traced, 20, None, out / MODEL_FILE)
 
 
 def _optimize(model: Any, optimization: str, folder: Path, out: Path) -> None:
@@ -119,7 +119,7 @@ def _optimize(model: Any, optimization: str, folder: Path, out: Path) -> None:
         "hierarchy": {"tagged_nodes": read_graph(folder / MODEL_FILE).tagged_nodes},
     }  # fmt: skip
     candidate = cast(Candidate, importlib.import_module(CANDIDATES[optimization]))
-    candidate.optimize(optimization, folder, facts, out)
+    candidate.optimize(optimization, folder / MODEL_FILE, facts, out / MODEL_FILE)
 
 
 def _subject(model: torch.nn.Module, family: str, task: TaskName, exported: Path, shipped: Path) -> Subject:
@@ -137,12 +137,13 @@ def _subject(model: torch.nn.Module, family: str, task: TaskName, exported: Path
         task=TASKS[task],
         model_file=shipped,
         exported_file=exported,
+        exported_facts={},
         graph=read_graph(shipped),
         sidecar=shipped.parent,
         source=None,
         reference=model,
-        names=input_names(model, TASKS[task]),
-        limits=limits_of(model.config),
+        component=only_component(model, TASKS[task]),
+        limits={},
     )
 
 

@@ -9,8 +9,9 @@ from defects.defect import Defect
 from defects.graphs import edited
 from defects.models import Build, make
 from defects.weights import HIDDEN, OFF
+from tiny_models import WEIGHTS_FILE
 
-from modelbuild.graph import MODEL_FILE, WEIGHTS_FILE
+from modelbuild.graph import MODEL_FILE
 
 
 def _weights_of_another(build: Build) -> None:

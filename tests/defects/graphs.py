@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper
+from tiny_models import WEIGHTS_FILE
 
-from modelbuild.graph import MODEL_FILE, WEIGHTS_FILE
+from modelbuild.graph import MODEL_FILE
 
 Array = npt.NDArray[Any]
 

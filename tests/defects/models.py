@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import transformers
+from pydantic import JsonValue
 
 from modelbuild.checks.placement import placement_checks
 from modelbuild.digest import sha256_file
@@ -23,15 +24,14 @@ from modelbuild.sources import locate
 from modelbuild.spec import Opset, Optimization, Precision, Providers, Session, Sidecar, Validation
 from modelbuild.stage_spec import ExportSpec, FolderFiles, OptimizeSpec, SidecarSpec, StageModel, ValidateSpec
 from modelbuild.stages import export, optimize, sidecar, validate
-from modelbuild.strict import Scalar
 from modelbuild.tasks import TASKS, TaskName
 
 # Weights are drawn wide, so that attention attends to something, as it does in a trained model.
-_SIZES: dict[str, Scalar] = {
+_SIZES: dict[str, JsonValue] = {
     "vocab_size": 300, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48,
     "max_position_embeddings": 24, "initializer_range": 0.2,
 }  # fmt: skip
-_DISTILBERT: dict[str, Scalar] = {
+_DISTILBERT: dict[str, JsonValue] = {
     "vocab_size": 300, "dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 48,
     "max_position_embeddings": 24, "initializer_range": 0.2,
 }  # fmt: skip
@@ -57,7 +57,7 @@ class Model:
     """
 
     architecture: str
-    config: dict[str, Scalar]
+    config: dict[str, JsonValue]
     task: TaskName = "feature-extraction"
     exporter: str = "optimum"
     optimization: str = "none"

@@ -11,8 +11,9 @@ import numpy as np
 from defects.defect import Defect
 from defects.graphs import Array, Graph, edited
 from defects.models import Build, make
+from tiny_models import WEIGHTS_FILE
 
-from modelbuild.graph import MODEL_FILE, WEIGHTS_FILE
+from modelbuild.graph import MODEL_FILE
 
 HIDDEN = "parity.last_hidden_state"
 OFF = r"onnx -?[\d.e-]+, torch -?[\d.e-]+$"

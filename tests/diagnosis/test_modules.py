@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import copy
 
-import numpy as np
 import pytest
 import torch
+from tiny_models import only_component, random_batch
 
+from modelbuild.component import Named
 from modelbuild.diagnosis.modules import Departure, Evidence, first_departure
 from modelbuild.diagnosis.tensors import OpenGraph, module_outputs
 from modelbuild.graph import MODEL_FILE
 from modelbuild.model_spec import InitSource
-from modelbuild.reference import input_names, load_reference
+from modelbuild.reference import load_reference
 from modelbuild.report import write_report
-from modelbuild.samples import Batch, limits_of, random_batch
+from modelbuild.samples import Batch
 from modelbuild.spec import Opset, Optimization, Precision, PytorchExporter
 from modelbuild.stage_spec import ExportSpec, OptimizeSpec, StageModel
 from modelbuild.stages import export, optimize
@@ -54,8 +55,11 @@ def graphs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, OpenGraph]:
 
 
 def batch_of(reference: torch.nn.Module, mask: str = "left") -> Batch:
-    names, limits = input_names(reference, TASK), limits_of(reference.config)
-    return random_batch(names, limits, batch=3, sequence=9, mask=mask, rng=np.random.default_rng(0))
+    return random_batch(only_component(reference, TASK), batch=3, sequence=9, mask=mask)
+
+
+def named(model: torch.nn.Module) -> Named:
+    return only_component(model, TASK).module
 
 
 def departure(graph: OpenGraph, model: torch.nn.Module, batch: Batch, calm: Batch | None = None) -> Departure | None:
@@ -64,8 +68,8 @@ def departure(graph: OpenGraph, model: torch.nn.Module, batch: Batch, calm: Batc
     def evidence(of: Batch) -> Evidence:
         return Evidence(
             batch=of,
-            modules=module_outputs(model, of, TASK.outputs),
-            oracle=module_outputs(oracle, of, TASK.outputs),
+            modules=module_outputs(named(model), of),
+            oracle=module_outputs(named(oracle), of),
             tensors=graph.tensors(of),
         )
 
@@ -132,20 +136,19 @@ def test_a_batch_that_comes_out_right_tells_which_tensor_is_which(
 ) -> None:
     """A mask that means something else in the graph: without padding there is no difference."""
     batch, calm = batch_of(reference, "left"), batch_of(reference, "ones")
-    other = Batch(
-        kind="left padding", inputs=batch.inputs | {"attention_mask": batch.inputs["attention_mask"][:, ::-1].copy()}
-    )
+    turned = {"attention_mask": batch.inputs["attention_mask"][:, ::-1].copy()}
+    other = Batch(kind="left padding", interface=batch.interface, inputs=batch.inputs | turned)
     oracle = copy.deepcopy(reference).double()
     failing = Evidence(
         batch=batch,
-        modules=module_outputs(reference, batch, TASK.outputs),
-        oracle=module_outputs(oracle, batch, TASK.outputs),
+        modules=module_outputs(named(reference), batch),
+        oracle=module_outputs(named(oracle), batch),
         tensors=graphs["fused"].tensors(other),
     )
     right = Evidence(
         batch=calm,
-        modules=module_outputs(reference, calm, TASK.outputs),
-        oracle=module_outputs(oracle, calm, TASK.outputs),
+        modules=module_outputs(named(reference), calm),
+        oracle=module_outputs(named(oracle), calm),
         tensors=graphs["fused"].tensors(calm),
     )
     found = first_departure(graphs["fused"], failing, right, TASK.unused_weights)

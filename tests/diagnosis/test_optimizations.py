@@ -7,11 +7,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
 from onnx import numpy_helper
+from tiny_models import only_component, random_batch
 
 from modelbuild.checks.runs import Runs
 from modelbuild.checks.subject import Subject
@@ -19,10 +19,9 @@ from modelbuild.diagnosis.optimizations import culprit
 from modelbuild.graph import MODEL_FILE, read_graph
 from modelbuild.model_spec import InitSource
 from modelbuild.parity import Usual
-from modelbuild.reference import input_names, load_reference
-from modelbuild.report import write_report
+from modelbuild.reference import load_reference
+from modelbuild.report import read_report, write_report
 from modelbuild.runtime.session import SessionSettings
-from modelbuild.samples import limits_of, random_batch
 from modelbuild.spec import Opset, Precision, Providers, PytorchExporter, Session, Validation
 from modelbuild.stage_spec import ExportSpec, StageModel, ValidateSpec
 from modelbuild.stages import export
@@ -63,12 +62,13 @@ def subject(tmp_path_factory: pytest.TempPathFactory) -> Subject:
         task=TASK,
         model_file=out / MODEL_FILE,
         exported_file=out / MODEL_FILE,
+        exported_facts=read_report(out / "report.json").facts["components"]["model"],
         graph=read_graph(out / MODEL_FILE),
         sidecar=out,
         source=None,
         reference=reference,
-        names=input_names(reference, TASK),
-        limits=limits_of(reference.config),
+        component=only_component(reference, TASK),
+        limits={},
     )
 
 
@@ -98,9 +98,8 @@ class WrongSession(Runs):
 
 def culprit_of(runs: Runs, optimization: str, scratch: Path) -> str:
     """What brought the departure in on a batch with left padding, in a validation that has nothing usual to go by."""
-    runs.usual.update({name: Usual() for name in TASK.outputs})
-    names, limits = runs.subject.names, runs.subject.limits
-    batch = random_batch(names, limits, batch=2, sequence=9, mask="left", rng=np.random.default_rng(0))
+    runs.usual.update({name: Usual() for name in TASK.output_names()})
+    batch = random_batch(runs.subject.component, batch=2, sequence=9, mask="left")
     return culprit(runs, batch, optimization, scratch)
 
 

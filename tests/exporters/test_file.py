@@ -14,12 +14,14 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from processes import builds, run, stages_started
+from tiny_models import WEIGHTS_FILE
 
+from modelbuild.component import Component
 from modelbuild.config.compose import compose
 from modelbuild.digest import sha256_file
 from modelbuild.errors import ExportError
 from modelbuild.exporters import file
-from modelbuild.graph import MODEL_FILE, WEIGHTS_FILE, read_graph
+from modelbuild.graph import MODEL_FILE, read_graph
 from modelbuild.graph_source import OwnGraph, locate_graph, verify_graph
 from modelbuild.resolve import resolve, stage_specs
 from modelbuild.runtime.session import SessionSettings, open_session
@@ -27,10 +29,18 @@ from modelbuild.signature import TensorSpec
 from modelbuild.spec import FileExporter, Opset
 from modelbuild.stage_spec import ExportSpec, GraphFiles
 from modelbuild.stages import export
-from modelbuild.tasks import TASKS
+from modelbuild.tasks import TASKS, TEXT_INPUTS
+from modelbuild.text_limits import Limits, text_interface
 
 Inputs = dict[str, np.ndarray[Any, np.dtype[Any]]]
 TASK = TASKS["feature-extraction"]
+# The exporter asks a component for its interface alone: what it is made of is in the file.
+COMPONENT = Component(
+    name="model",
+    file=MODEL_FILE,
+    module=cast(Any, None),
+    interface=text_interface(TASK, TEXT_INPUTS, Limits(vocab_size=8, type_vocab_size=2, max_positions=16)),
+)
 NAMES = ("input_ids", "attention_mask")
 MAPPED = {"input_ids": "ids", "attention_mask": "mask"}
 HIDDEN = {"last_hidden_state": "hidden"}
@@ -88,7 +98,7 @@ def exported(path: Path, **names: dict[str, str]) -> Path:
     out = path.parent.parent / "out"
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir()
-    file.export(cast(Any, None), TASK, arrays(), read_graph(path).opsets[""], own, out)
+    file.export(COMPONENT, TASK, cast(Any, None), read_graph(path).opsets[""], own, out / MODEL_FILE)
     return out
 
 

@@ -13,7 +13,7 @@ from fusions.graphs import Node, graph, outputs
 from onnx import TensorProto
 
 from modelbuild.fusions.attention_mask import fuse_attention_mask
-from modelbuild.samples import MASKS, attention_mask
+from modelbuild.masks import MASKS, attention_mask
 
 _RNG = np.random.default_rng(0)
 _CONSTANTS: dict[str, npt.NDArray[Any]] = {

@@ -7,14 +7,15 @@ from pathlib import Path
 import numpy as np
 import onnxruntime as ort
 import pytest
-from tiny_models import CONFIG, Config, export_tiny, tiny_model
+from tiny_models import CONFIG, Config, export_tiny, only_component, tiny_model
 
+from modelbuild.batches import random_batches
 from modelbuild.candidates import transformer
 from modelbuild.fusions import dynamo
 from modelbuild.graph import MODEL_FILE, read_graph
-from modelbuild.reference import load_reference, run_reference
+from modelbuild.masks import MASKS
+from modelbuild.reference import load_reference
 from modelbuild.report import read_report
-from modelbuild.samples import MASKS, Limits, random_batches
 from modelbuild.tasks import TASKS
 
 pytestmark = pytest.mark.slow
@@ -41,29 +42,34 @@ def test_every_layer_of_a_family_is_fused_and_equals_pytorch_under_every_mask(fa
     exported = export_tiny(model, tmp_path / "export")
     report = read_report(exported / "report.json")
     out.mkdir()
-    transformer.optimize("transformer", exported, report.facts, out)
+    facts = report.facts["components"]["model"]
+    transformer.optimize("transformer", exported / MODEL_FILE, facts, out / MODEL_FILE)
 
     graph = read_graph(out / MODEL_FILE)
-    assert report.facts["architecture"]["num_hidden_layers"] == graph.operators[attention] == 2
+    assert facts["architecture"]["num_hidden_layers"] == graph.operators[attention] == 2
     assert graph.nodes <= nodes
     reference = load_reference(model, task, None)
     session = ort.InferenceSession(str(out / MODEL_FILE), providers=["CPUExecutionProvider"])
-    limits = Limits(vocab_size=64, type_vocab_size=report.facts["limits"]["type_vocab_size"], max_positions=20)
-    names, sequences = graph.signature.input_names(), (1, 2, 9, 20)
-    for batch in random_batches(names, limits, batches=(1, 3), sequences=sequences, masks=tuple(MASKS), seed=3):
-        wanted = run_reference(reference, batch.inputs, task.outputs)["last_hidden_state"]
-        found = np.asarray(session.run(None, batch.inputs)[0])
-        assert np.abs(wanted - found)[batch.valid].max(initial=0) < 1e-5, batch.label
+    component, masks = only_component(reference, task), tuple(MASKS)
+    interface = component.interface
+    for batch in random_batches(interface, batches=(1, 3), sequences=(1, 2, 9, 20), masks=masks, seed=3):
+        wanted = component.run(batch.inputs)["last_hidden_state"]
+        found, valid = batch.placed(task.outputs[0], np.asarray(session.run(None, batch.inputs)[0]))
+        assert np.abs(wanted - found)[valid].max(initial=0) < 1e-5, batch.label
 
 
 def test_each_fusion_can_be_left_out_alone_and_the_model_still_runs(exported: Path, tmp_path: Path) -> None:
-    facts = read_report(exported / "report.json").facts
+    facts = read_report(exported / "report.json").facts["components"]["model"]
     operators = {}
     for name in (*dynamo.FUSIONS, "all"):
         out = tmp_path / name
         out.mkdir()
         transformer.optimize(
-            "transformer", exported, facts, out, frozenset(dynamo.FUSIONS if name == "all" else {name})
+            "transformer",
+            exported / MODEL_FILE,
+            facts,
+            out / MODEL_FILE,
+            frozenset(dynamo.FUSIONS if name == "all" else {name}),
         )
         operators[name] = read_graph(out / MODEL_FILE).operators
     assert "com.microsoft.EmbedLayerNormalization" not in operators["embed_layer_normalization"]

@@ -12,6 +12,7 @@ import onnx
 import psutil
 import pytest
 from onnx import TensorProto, helper
+from pydantic import JsonValue
 
 from modelbuild.errors import ExportError, HostError, PackageError
 from modelbuild.measure.probes import Block, count_gflop, gemm_gflops, peak_memory_mib, run_block
@@ -21,11 +22,10 @@ from modelbuild.model_spec import InitSource
 from modelbuild.runtime.session import SessionSettings
 from modelbuild.spec import Benchmark
 from modelbuild.stage_spec import StageModel
-from modelbuild.strict import Scalar
 
 INPUTS = {"input_ids": np.ones((2, 3), dtype=np.int64)}
 PLAN = Benchmark(kind="quick", rounds=5, runs=2, warmup=1)
-BERT: dict[str, Scalar] = {
+BERT: dict[str, JsonValue] = {
     "hidden_size": 32,
     "num_hidden_layers": 2,
     "num_attention_heads": 4,
@@ -66,7 +66,9 @@ def no_process_left() -> Iterator[None]:
 
 def bert(architecture: str) -> PytorchSide:
     source = InitSource(kind="init", architecture=architecture, config=BERT)
-    return PytorchSide(model=StageModel(source=source), task="feature-extraction", folder=None, threads=2)
+    return PytorchSide(
+        model=StageModel(source=source), task="feature-extraction", component="model", folder=None, threads=2
+    )
 
 
 @pytest.mark.usefixtures("no_process_left")

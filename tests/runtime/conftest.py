@@ -12,7 +12,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from modelbuild.graph import read_graph
-from modelbuild.manifest import Manifest, record_files, write_manifest
+from modelbuild.manifest import GraphRecord, Manifest, record_files, write_manifest
 
 EMBEDDINGS = np.arange(40, dtype=np.float32).reshape(10, 4) / 8
 
@@ -53,29 +53,35 @@ def package(model_file: Path, tmp_path: Path) -> Path:
     (folder / "config.json").write_text("{}")
     ids, mask = np.array([[1, 2, 3], [9, 0, 0]]), np.array([[1, 1, 1], [1, 0, 0]])
     golden: dict[str, Any] = {
-        "input.input_ids": ids,
-        "input.attention_mask": mask,
-        "output.states": EMBEDDINGS[ids] * mask[..., None],
+        "model/input.input_ids": ids,
+        "model/input.attention_mask": mask,
+        "model/output.states": EMBEDDINGS[ids] * mask[..., None],
     }
     np.savez(folder / "golden.npz", **golden)
     graph = read_graph(model_file)
     manifest = Manifest(
         name="tiny",
         task="feature-extraction",
-        model_file="model.onnx",
         verified=True,
-        signature=graph.signature,
-        limits={"sequence": 8},
+        graphs={
+            "model": GraphRecord(
+                file="model.onnx",
+                signature=graph.signature,
+                limits={"sequence": 8},
+                may_be_empty=(),
+                sums={},
+                opsets=graph.opsets,
+                ir_version=graph.ir_version,
+                oldest_onnxruntime=graph.oldest_onnxruntime(),
+                hierarchy={},
+            )
+        },
         providers=(("cpu", {}),),
         allow_fallback=False,
         session={"intra_op_num_threads": 1},
-        opsets=graph.opsets,
-        ir_version=graph.ir_version,
-        oldest_onnxruntime=graph.oldest_onnxruntime(),
         source={},
         build={},
         tools={},
-        hierarchy={},
         validation={},
         benchmark={},
         files=record_files(folder),

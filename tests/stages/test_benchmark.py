@@ -10,6 +10,7 @@ import onnx
 import psutil
 import pytest
 from onnx import TensorProto, helper
+from pydantic import JsonValue
 
 from modelbuild.errors import ExportError, PackageError
 from modelbuild.graph import MODEL_FILE
@@ -19,11 +20,10 @@ from modelbuild.report import read_report, write_report
 from modelbuild.spec import Benchmark, Providers, Session
 from modelbuild.stage_spec import BenchmarkSpec, StageModel
 from modelbuild.stages import benchmark
-from modelbuild.strict import Scalar
 from modelbuild.tasks import TASKS
 
 HEADER = "bar,case,side,p50_ms,p90_ms,p99_ms\n"
-BERT: dict[str, Scalar] = {
+BERT: dict[str, JsonValue] = {
     "hidden_size": 32,
     "num_hidden_layers": 2,
     "num_attention_heads": 4,

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from pydantic import JsonValue
 
 from modelbuild.config.location import packaged
 from modelbuild.model_spec import InitSource
@@ -26,10 +27,9 @@ from modelbuild.spec import (
 )
 from modelbuild.stage_spec import ExportSpec, OptimizeSpec, SidecarSpec, StageModel, ValidateSpec
 from modelbuild.stages import export, optimize, sidecar, validate
-from modelbuild.strict import Scalar
 from modelbuild.tasks import TASKS, TaskName
 
-Config = dict[str, Scalar]
+Config = dict[str, JsonValue]
 
 SIZES: Config = {
     "vocab_size": 120,

@@ -22,11 +22,14 @@ from modelbuild.candidates import ort_level, transformer
 from modelbuild.errors import OptimizeError
 from modelbuild.fusions import torchscript
 from modelbuild.graph import MODEL_FILE, read_graph
+from modelbuild.graph_match import match
+from modelbuild.masks import MASKS
 from modelbuild.report import read_report, write_report
-from modelbuild.samples import MASKS, Limits
 from modelbuild.spec import Optimization, Precision
 from modelbuild.stage_spec import OptimizeSpec
 from modelbuild.stages import optimize
+from modelbuild.tasks import TASKS
+from modelbuild.text_limits import Limits, text_interface
 
 pytestmark = pytest.mark.slow
 
@@ -214,6 +217,9 @@ def test_require_fusion_is_true_or_false(value: object) -> None:
         Optimization.model_validate({"kind": "transformer", "require_fusion": value})
 
 
+IDS = text_interface(TASKS["fill-mask"], ("input_ids",), Limits(vocab_size=3, type_vocab_size=1, max_positions=16))
+
+
 def _infinite_where_an_id_is_0(path: Path, *, factor: float = 1.0, sign: float = -1.0) -> Path:
     """A graph that gives `factor` times the ids, and an infinity in place of 0."""
     axes = ["batch", "sequence"]
@@ -233,14 +239,11 @@ def _infinite_where_an_id_is_0(path: Path, *, factor: float = 1.0, sign: float =
 
 
 def test_an_output_with_infinities_is_compared_where_it_is_finite(tmp_path: Path) -> None:
-    exported, limits = (
-        _infinite_where_an_id_is_0(tmp_path / "a"),
-        Limits(vocab_size=3, type_vocab_size=1, max_positions=16),
-    )
+    exported = _infinite_where_an_id_is_0(tmp_path / "a")
 
     def worst(**changes: float) -> float | None:
         other = _infinite_where_an_id_is_0(tmp_path / "b", **changes)
-        return optimize._match(exported, other, read_graph(exported).signature, limits).worst
+        return match(exported, other, read_graph(exported).signature, IDS).worst
 
     assert worst() == 0
     assert worst(factor=1.5) == pytest.approx(0.5)
@@ -267,7 +270,6 @@ def test_a_batch_of_values_close_to_zero_is_judged_by_those_of_all_batches(
     offset: float, passed: bool, tmp_path: Path
 ) -> None:
     exported, other = _id_plus(tmp_path / "a", 0.0), _id_plus(tmp_path / "b", offset)
-    limits = Limits(vocab_size=3, type_vocab_size=1, max_positions=16)
-    check = optimize._match(exported, other, read_graph(exported).signature, limits)
+    check = match(exported, other, read_graph(exported).signature, IDS)
     assert check.passed is passed
     assert check.worst == pytest.approx(offset / 2, rel=0.05)

@@ -103,8 +103,14 @@ def test_record_files_records_every_file_but_the_manifest(folder: Path) -> None:
 def test_a_newer_format_is_refused_and_the_hint_is_to_upgrade(folder: Path) -> None:
     edit(folder, lambda data: data.update(format=FORMAT + 1, something_new=1))
     with pytest.raises(
-        PackageError, match=r"format 2, and this modelbuild reads up to 1: /.*/package: upgrade modelbuild"
+        PackageError, match=r"format 3, and this modelbuild reads up to 2: /.*/package: upgrade modelbuild"
     ):
+        read_manifest(folder)
+
+
+def test_an_older_format_is_refused_and_the_hint_is_to_build_again(folder: Path) -> None:
+    edit(folder, lambda data: data.update(format=1))
+    with pytest.raises(PackageError, match=r"format 1, from before packages could have several graphs: .*build it"):
         read_manifest(folder)
 
 
@@ -125,16 +131,17 @@ def test_a_file_that_is_no_manifest_is_refused(content: bytes, folder: Path) -> 
 @pytest.mark.parametrize(
     "change",
     [
-        lambda data: data.pop("signature"),
-        lambda data: data.pop("opsets"),
+        lambda data: data.pop("graphs"),
+        lambda data: data["graphs"]["model"].pop("opsets"),
+        lambda data: data["graphs"]["model"].pop("signature"),
         lambda data: data.update(unknown=1),
         lambda data: data.update(files=[]),
         lambda data: data.update(files={"model.onnx": {"size_bytes": 5}}),
         lambda data: data.update(providers="cpu"),
-        lambda data: data.update(signature=[]),
-        lambda data: data.update(model_file="other.onnx"),
-        lambda data: data.update(model_file="../package/model.onnx"),
-        lambda data: data.update(model_file=None),
+        lambda data: data["graphs"]["model"].update(signature=[]),
+        lambda data: data["graphs"]["model"].update(file="other.onnx"),
+        lambda data: data["graphs"]["model"].update(file="../package/model.onnx"),
+        lambda data: data["graphs"]["model"].update(file=None),
     ],
 )
 def test_a_damaged_manifest_is_refused(change: Callable[[dict[str, Any]], object], folder: Path) -> None:

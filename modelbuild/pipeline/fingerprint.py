@@ -15,10 +15,12 @@ from pathlib import Path
 
 from modelbuild.candidates import CANDIDATES
 from modelbuild.exporters import EXPORTERS
+from modelbuild.families import FAMILIES
 from modelbuild.runtime.session import usable_cores
-from modelbuild.stage_spec import ExportSpec, OptimizeSpec, ValidateSpec
+from modelbuild.stage_spec import BenchmarkSpec, ExportSpec, OptimizeSpec, ValidateSpec
 from modelbuild.stages import STAGES
 from modelbuild.strict import Strict
+from modelbuild.tasks import TASKS
 
 _ROOT = Path(__file__).resolve().parents[1]
 _NVIDIA = Path("/proc/driver/nvidia")
@@ -47,7 +49,7 @@ def stage_code(stage: str, spec: Strict) -> dict[str, str]:
     """The files of modelbuild that `stage` runs for `spec`, by path inside the package, with 16 hex digits of their
     sha256.
 
-    Found by following imports from the stage's module and from the exporter or candidate that `spec` chooses. The
+    Found by following imports from the stage's module and from the exporter, candidate or family that `spec` chooses. The
     packages' `__init__` hold tables and protocols only, and do not count: a new exporter changes no export by
     another. The diagnosis of validate builds graphs by whichever candidate it needs, so that all of them count there.
     """
@@ -79,6 +81,8 @@ def _entry_modules(stage: str, spec: Strict) -> tuple[str, ...]:
         variant = (CANDIDATES[spec.optimization.kind],)
     elif isinstance(spec, ValidateSpec):
         variant = tuple(sorted(set(CANDIDATES.values())))
+    if isinstance(spec, ExportSpec | ValidateSpec | BenchmarkSpec):
+        variant = (*variant, FAMILIES[TASKS[spec.task].family])
     return (STAGES[stage], *variant)
 
 

@@ -21,7 +21,7 @@ from modelbuild.measure.sides import OnnxruntimeSide, PytorchSide, Side
 from modelbuild.measure.statistics import RESAMPLES, Latency, Speedup, compare, rounded, summarize
 from modelbuild.report import Report, read_report
 from modelbuild.runtime.session import SessionSettings, session_options, usable_cores
-from modelbuild.samples import Array, sample, typical_sizes
+from modelbuild.samples import Array, longest, sample, typical_sizes
 from modelbuild.stage_spec import BenchmarkSpec
 
 SPEC = BenchmarkSpec
@@ -109,7 +109,8 @@ def _measure(spec: BenchmarkSpec, inputs: Mapping[str, Path]) -> dict[str, Any]:
     cases: dict[str, Any] = {}
     graphs: dict[str, Any] = {}
     common: dict[str, Any] = {}
-    for subject in _subjects(inputs["optimize"]):
+    subjects = _subjects(inputs["optimize"])
+    for subject in subjects:
         with open_processes(_sides(spec, inputs, subject, settings, threads)) as processes:
             measured = list(_cases(spec, processes, subject))
             # Asked before the peak and the arithmetic are measured, which take memory of their own.
@@ -127,7 +128,7 @@ def _measure(spec: BenchmarkSpec, inputs: Mapping[str, Path]) -> dict[str, Any]:
         "status": "measured",
         "host": spec.host,
         "threads": threads,
-        "sequence_length": spec.benchmark.sequence_length,
+        "sequence_length": min(spec.benchmark.sequence_length, *(longest(s.interface) for s in subjects)),
         "rounds": spec.benchmark.rounds,
         "runs": spec.benchmark.runs,
         "bootstrap_resamples": RESAMPLES,

@@ -110,11 +110,6 @@ def test_a_wrong_type_is_refused_and_never_converted(changes: dict[str, Any], li
     assert refused(changes) == [f"input should be {'' if line.startswith('an ') else 'a '}{line}"]
 
 
-def test_a_list_where_one_value_belongs_is_one_line() -> None:
-    found = refused({"model.source.config.hidden_size": [8]})
-    assert found == ["a number, a text, true, false or null is wanted: model.source.config.hidden_size"]
-
-
 def test_a_number_where_text_belongs_is_refused_with_how_to_quote_it() -> None:
     line = refused({"model.source": HUB | {"revision": 42798}})[0]
     assert line.startswith("input should be a valid string, got 42798: model.source.revision: quote it: ")

@@ -162,7 +162,7 @@ def test_a_comment_in_the_source_of_a_stage_changes_that_stage_alone(stage: str,
         ("errors.py", EVERY_STAGE),
         ("spec.py", EVERY_STAGE),
         ("reference.py", {"export", "sidecar", "validate", "benchmark"}),
-        ("graph.py", EVERY_STAGE - {"sidecar"}),
+        ("graph.py", EVERY_STAGE - {"sidecar", "benchmark"}),
         ("samples.py", EVERY_STAGE),
         ("runtime/session.py", {"optimize", "validate", "benchmark", "package"}),
         ("runtime/load.py", {"package"}),
@@ -171,6 +171,7 @@ def test_a_comment_in_the_source_of_a_stage_changes_that_stage_alone(stage: str,
         ("measure/child.py", {"benchmark"}),
         ("render/report.html.j2", {"package"}),
         ("render/terminal.py", set()),
+        ("families/text.py", {"export", "validate", "benchmark"}),
         ("exporters/dynamo.py", {"export"}),
         ("exporters/optimum.py", set()),
         ("candidates/transformer.py", {"optimize", "validate"}),
@@ -193,7 +194,7 @@ def test_a_change_of_a_module_reaches_the_stages_that_run_it(file: str, stages: 
     assert differing(before, code(built)) == stages
 
 
-@pytest.mark.parametrize("variants", ["exporters", "candidates"])
+@pytest.mark.parametrize("variants", ["exporters", "candidates", "families"])
 def test_a_new_variant_changes_no_other(variants: str, package: Path) -> None:
     stages = specs()
     before = code(stages)

@@ -23,6 +23,12 @@ def change_manifest(package: Path, **changes: Any) -> None:
     write_manifest(replace(read_manifest(package), **changes), package)
 
 
+def change_graph(package: Path, **changes: Any) -> None:
+    """Change what the manifest says of the one graph; its files are recorded anew."""
+    graph = replace(read_manifest(package).graphs["model"], **changes)
+    change_manifest(package, graphs={"model": graph}, files=record_files(package))
+
+
 def change_golden(package: Path, changes: dict[str, Any], drop: str = "") -> None:
     """Another golden file that the manifest agrees with."""
     with np.load(package / GOLDEN_FILE) as golden:
@@ -33,7 +39,7 @@ def change_golden(package: Path, changes: dict[str, Any], drop: str = "") -> Non
 
 def golden_states(package: Path) -> np.ndarray:
     with np.load(package / GOLDEN_FILE) as golden:
-        return np.asarray(golden["output.states"])
+        return np.asarray(golden["model/output.states"])
 
 
 def flip_last_weight(package: Path) -> None:
@@ -82,7 +88,7 @@ def test_a_model_that_was_damaged_is_refused(package: Path) -> None:
 
 
 def test_without_verify_digests_and_golden_inputs_are_not_looked_at(package: Path) -> None:
-    change_golden(package, {"output.states": golden_states(package) + 1})
+    change_golden(package, {"model/output.states": golden_states(package) + 1})
     flip_last_weight(package)
     assert load(package, verify=False).manifest.name == "tiny"
 
@@ -103,7 +109,7 @@ def test_a_file_that_was_added_is_refused(package: Path) -> None:
 def test_outputs_that_are_not_the_golden_ones_are_refused(change: float, package: Path) -> None:
     states = golden_states(package)
     states[0, 2, 3] += change
-    change_golden(package, {"output.states": states})
+    change_golden(package, {"model/output.states": states})
     with pytest.raises(PackageError, match="self-check failed: states differs by"):
         load(package)
 
@@ -112,7 +118,7 @@ def test_outputs_may_differ_by_a_share_of_the_largest_value(package: Path) -> No
     states = golden_states(package)
     limit = 1e-3 * np.max(states)
     for share, accepted in ((0.9, True), (1.1, False)):
-        change_golden(package, {"output.states": states + np.float32(share * limit)})
+        change_golden(package, {"model/output.states": states + np.float32(share * limit)})
         if accepted:
             load(package)
         else:
@@ -121,13 +127,13 @@ def test_outputs_may_differ_by_a_share_of_the_largest_value(package: Path) -> No
 
 
 def test_small_outputs_are_compared_on_their_own_scale(package: Path, embeddings: np.ndarray) -> None:
-    golden = {"input.input_ids": np.array([[0]]), "input.attention_mask": np.array([[1]])}
+    golden = {"model/input.input_ids": np.array([[0]]), "model/input.attention_mask": np.array([[1]])}
     states = embeddings[[[0]]]
     share = float(np.abs(states).max())
     assert share < 1
-    change_golden(package, {**golden, "output.states": states + np.float32(0.9e-3 * share)})
+    change_golden(package, {**golden, "model/output.states": states + np.float32(0.9e-3 * share)})
     load(package)
-    change_golden(package, {**golden, "output.states": states + np.float32(1.2e-3 * share)})
+    change_golden(package, {**golden, "model/output.states": states + np.float32(1.2e-3 * share)})
     with pytest.raises(PackageError, match="self-check failed: states differs by"):
         load(package)
 
@@ -135,14 +141,14 @@ def test_small_outputs_are_compared_on_their_own_scale(package: Path, embeddings
 @pytest.mark.parametrize(
     ("drop", "changes"),
     [
-        ("output.states", {}),
-        ("input.input_ids", {}),
-        ("", {"input.input_ids": np.ones((1, 9), dtype=np.int64)}),
-        ("", {"input.input_ids": np.full((2, 3), 999)}),
-        ("", {"input.other": np.ones(1)}),
+        ("model/output.states", {}),
+        ("model/input.input_ids", {}),
+        ("", {"model/input.input_ids": np.ones((1, 9), dtype=np.int64)}),
+        ("", {"model/input.input_ids": np.full((2, 3), 999)}),
+        ("", {"model/input.other": np.ones(1)}),
         ("", {"pickled": np.array([{}], dtype=object)}),
-        ("", {"output.states": np.zeros((1, 1, 1), dtype=np.float32)}),
-        ("", {"output.states": np.zeros((2, 3, 5), dtype=np.float32)}),
+        ("", {"model/output.states": np.zeros((1, 1, 1), dtype=np.float32)}),
+        ("", {"model/output.states": np.zeros((2, 3, 5), dtype=np.float32)}),
     ],
 )
 def test_a_golden_file_that_does_not_fit_the_model_is_refused(
@@ -166,7 +172,7 @@ def test_a_golden_file_that_cannot_be_read_is_refused(content: bytes | None, pac
 
 def test_an_older_onnxruntime_is_refused_before_the_model_is_opened(package: Path) -> None:
     (package / "model.onnx").write_bytes(b"of another time")
-    change_manifest(package, oldest_onnxruntime="99.0", files=record_files(package))
+    change_graph(package, oldest_onnxruntime="99.0")
     with pytest.raises(
         PackageError, match=rf"onnxruntime {ort.__version__} is older than the 99\.0 .*: /.*/package: upgrade"
     ):
@@ -175,11 +181,11 @@ def test_an_older_onnxruntime_is_refused_before_the_model_is_opened(package: Pat
 
 def test_releases_are_compared_as_numbers(package: Path) -> None:
     here = ort.__version__.split(".")
-    change_manifest(package, oldest_onnxruntime=".".join(here[:2]))
+    change_graph(package, oldest_onnxruntime=".".join(here[:2]))
     load(package)
-    change_manifest(package, oldest_onnxruntime="1.9")
+    change_graph(package, oldest_onnxruntime="1.9")
     load(package)
-    change_manifest(package, oldest_onnxruntime=f"{here[0]}.{int(here[1]) + 1}")
+    change_graph(package, oldest_onnxruntime=f"{here[0]}.{int(here[1]) + 1}")
     with pytest.raises(PackageError, match="is older than"):
         load(package)
 
@@ -191,7 +197,7 @@ def test_what_is_not_a_package_is_refused(tmp_path: Path) -> None:
 
 def test_a_model_outside_the_package_is_not_opened(package: Path) -> None:
     text = (package / FILE_NAME).read_text()
-    (package / FILE_NAME).write_text(text.replace('"model_file": "model.onnx"', '"model_file": "../model.onnx"'))
+    (package / FILE_NAME).write_text(text.replace('"file": "model.onnx"', '"file": "../model.onnx"'))
     with pytest.raises(PackageError, match="is not one of its files"):
         load(package, verify=False)
 

@@ -30,6 +30,8 @@ from modelbuild.stages import export, optimize, sidecar, validate
 from modelbuild.tasks import TASKS, TaskName
 
 Config = dict[str, JsonValue]
+# The tasks of one pass over one text, which every encoder has a head for.
+HEADS = [name for name, task in TASKS.items() if not task.choices and task.family == "text"]
 
 SIZES: Config = {
     "vocab_size": 120,
@@ -165,16 +167,16 @@ def test_a_correct_build_passes_strict_validation(
     report = _built(case, optimization, exported(case), tmp_path)
     assert report.passed, [check.line() for check in report.failures()]
     names = {check.name for check in report.checks}
-    assert {f"parity.{output}" for output in TASKS[case.task].outputs} < names
+    assert {f"parity.{output}" for output in TASKS[case.task].output_names()} < names
 
 
 def test_the_builds_are_of_every_kind_and_of_nearly_every_pair_of_kinds() -> None:
     exporters, opsets, kinds = ("dynamo", "optimum"), (17, 18, 20, 21), ("none", "basic", "extended", "transformer")
     assert len(BUILDS) >= 36
     assert {(case.model, case.exporter) for case in CASES} == set(product(MODELS, exporters))
-    assert {(case.task, case.exporter) for case in CASES} == set(product(TASKS, exporters))
+    assert {(case.task, case.exporter) for case in CASES} == set(product(HEADS, exporters))
     assert {(case.opset, case.exporter) for case in CASES} == {*product(opsets, exporters)} - {(21, "optimum")}
     assert {(case.exporter, optimization) for case, optimization in BUILDS} == set(product(exporters, kinds))
     assert {(case.opset, optimization) for case, optimization in BUILDS} == set(product(opsets, kinds))
-    assert {(case.task, optimization) for case, optimization in BUILDS} == set(product(TASKS, kinds))
+    assert {(case.task, optimization) for case, optimization in BUILDS} == set(product(HEADS, kinds))
     assert {case.seed for case in CASES} == set(range(len(CASES)))

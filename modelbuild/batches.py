@@ -63,7 +63,7 @@ def random_batches(
     rng = np.random.default_rng(seed)
     lengths = sorted({min(length, longest(interface)) for length in sequences})
     if not interface.axes_of("length"):
-        lengths = lengths[: len(EXTENTS)] if interface.axes_of("extent") else lengths[:1]
+        lengths = [1] * (len(EXTENTS) if interface.axes_of("extent") else 1)
     pasts = [0, 1, *lengths] if interface.axes_of("past") else [0]
     for (row, batch), (column, length) in itertools.product(enumerate(batches), enumerate(lengths)):
         turn = row * len(lengths) + column

@@ -44,6 +44,6 @@ def test_what_is_left_out_is_not_in_the_file(exported: Path, tmp_path: Path) -> 
     for without in (frozenset[str](), frozenset({"SkipLayerNormFusion"})):
         out = tmp_path / str(len(without))
         out.mkdir()
-        ort_level.optimize("extended", exported, {}, out, without)
+        ort_level.optimize("extended", exported / MODEL_FILE, {}, out / MODEL_FILE, without)
         counts.append(read_graph(out / MODEL_FILE).operators.get("com.microsoft.SkipLayerNormalization", 0))
     assert counts[0] > 0 == counts[1]

@@ -49,8 +49,8 @@ def stage_code(stage: str, spec: Strict) -> dict[str, str]:
     """The files of modelbuild that `stage` runs for `spec`, by path inside the package, with 16 hex digits of their
     sha256.
 
-    Found by following imports from the stage's module and from the exporter, candidate or family that `spec` chooses. The
-    packages' `__init__` hold tables and protocols only, and do not count: a new exporter changes no export by
+    Found by following imports from the stage's module and from the exporter, candidate or family that `spec` chooses.
+    The packages' `__init__` hold tables and protocols only, and do not count: a new exporter changes no export by
     another. The diagnosis of validate builds graphs by whichever candidate it needs, so that all of them count there.
     """
     return {str(path.relative_to(_ROOT)): _content(path) for path in sorted(_closure(_entry_modules(stage, spec)))}

@@ -34,7 +34,7 @@ class GraphFacts:
     The default domain is `""`, also where the file spells it `ai.onnx`. An axis that has neither size nor name is
     called after its place (`input_ids.0`). Nodes are those of subgraphs and functions too; one is tagged when it says
     which PyTorch module it came from. `data_files` are the files that hold weights, as the ONNX file names them, with
-    the size in bytes that each must at least have.
+    the size in bytes that each must at least have. `functions` are the operators that the file itself defines.
     """
 
     signature: Signature
@@ -43,6 +43,7 @@ class GraphFacts:
     operators: Mapping[str, int]
     tagged_nodes: int
     data_files: Mapping[str, int] = field(default_factory=dict)
+    functions: frozenset[str] = frozenset()
 
     @property
     def nodes(self) -> int:
@@ -98,6 +99,7 @@ def read_graph(model: Path) -> GraphFacts:
         operators=dict(sorted(counts.items())),
         tagged_nodes=sum(any(p.key == SCOPES_KEY for p in node.metadata_props) for node in nodes),
         data_files=_data_files(proto, model),
+        functions=frozenset(node_type(function.domain, function.name) for function in proto.functions),
     )
 
 

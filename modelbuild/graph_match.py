@@ -26,12 +26,15 @@ _TOLERANCE = 1e-4
 _TINY = float(np.finfo(np.float32).tiny)
 
 
-def match(exported: Path, optimized: Path, signature: Signature, interface: Interface) -> Check:
-    """Compare the two graphs, both run as they are in the file, on batches with every kind of mask.
+def match(
+    exported: Path, optimized: Path, signature: Signature, interface: Interface, custom_ops: tuple[str, ...] = ()
+) -> Check:
+    """Compare the two graphs, both run as they are in the file, on batches with every kind of mask. Their custom
+    operators are in the libraries `custom_ops`.
 
     Raises OptimizeError when one of them does not run.
     """
-    settings = SessionSettings(graph_optimization_level="none", allow_spinning=False)
+    settings = SessionSettings(graph_optimization_level="none", allow_spinning=False, custom_ops=custom_ops)
     sizes, lengths = _sizes(signature, 0) or (1, 3), _sizes(signature, 1) or (2, 9)
     batches = random_batches(interface, batches=sizes, sequences=lengths, masks=tuple(MASKS), seed=1)
     try:

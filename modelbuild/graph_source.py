@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -24,17 +25,23 @@ _FOREIGN = {
 
 @dataclass(frozen=True, kw_only=True)
 class OwnGraph:
-    """A graph that was exported elsewhere: the ONNX file on this machine, and what was declared to be in it."""
+    """A graph that was exported elsewhere: the ONNX file on this machine, what was declared to be in it, and where the
+    libraries of its custom operators are.
+    """
 
     path: Path
     files: GraphFiles
+    custom_ops: tuple[str, ...] = ()
 
 
-def locate_graph(exporter: FileExporter, opset: Opset, digest: Digest) -> GraphFiles:
+def locate_graph(
+    exporter: FileExporter, opset: Opset, digest: Digest, known_operators: Callable[[], AbstractSet[str]] | None = None
+) -> GraphFiles:
     """Find the file of `exporter` and those that hold its weights, and check them: present, whole, inside its folder,
     at the asked opset.
 
-    `digest` gives the sha256 of a file. Raises ExportError for everything that is wrong with them.
+    `digest` gives the sha256 of a file, `known_operators` those of other domains than ONNX's own that there are, where
+    that can be told. Raises ExportError for everything that is wrong with them.
     """
     path = Path(exporter.path)
     facts = _read(path)
@@ -44,6 +51,9 @@ def locate_graph(exporter: FileExporter, opset: Opset, digest: Digest) -> GraphF
             where=str(path),
             hint="take it as it is with opset=auto, or export it anew",
         )
+    others = {operator for operator in facts.operators if "." in operator} - facts.functions
+    if others and known_operators is not None:
+        _require_operators(others - known_operators(), path)
     for name, size in facts.data_files.items():
         _require_whole(path, name, size)
     return GraphFiles(
@@ -91,6 +101,17 @@ def _require_file(path: Path) -> None:
         near = closest(path.name, (p.name for p in path.parent.iterdir())) if path.parent.is_dir() else None
         hint = f"did you mean '{path.parent / near}'?" if near else "check exporter.path"
         raise ExportError("no such file", where=str(path), hint=hint)
+
+
+def _require_operators(unknown: AbstractSet[str], path: Path) -> None:
+    if unknown:
+        (domain, _, name), *more = (operator.rpartition(".") for operator in sorted(unknown))
+        raise ExportError(
+            f"ONNX Runtime has no operator '{name}' of the domain '{domain}'"
+            + (f", and {len(more)} more" if more else ""),
+            where=str(path),
+            hint="name the library that has it: session.custom_ops=[…]",
+        )
 
 
 def _require_whole(graph: Path, name: str, size: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,14 @@ from modelbuild.digest import sha256_file, sha256_json, write_json
 from modelbuild.errors import ConfigError, ExportError
 from modelbuild.model_files import PREPROCESSOR_CONFIG, VOCABULARY_FILES
 from modelbuild.model_spec import PathSource
+from modelbuild.operator_libraries import locate_libraries, location
 from modelbuild.sources import Digest, Located, locate
 from modelbuild.spec import BuildSpec, FileExporter
 from modelbuild.stage_spec import (
     BenchmarkSpec,
     ExportSpec,
     GraphFiles,
+    LibraryFile,
     OptimizeSpec,
     PackageSpec,
     SidecarSpec,
@@ -39,6 +41,7 @@ class ResolvedBuild:
     task: TaskName
     located: Located
     exporter: StageExporter
+    custom_ops: tuple[LibraryFile, ...] = ()
 
     def build_id(self) -> str:
         """A name of the configuration alone: readable, then 12 hex digits. Tools and code are not part of it."""
@@ -49,9 +52,10 @@ class ResolvedBuild:
 
     def locations(self) -> dict[str, Path]:
         """Where files are on this machine, by what a stage calls them: the model's folder `source`, and the `graph`
-        that was exported elsewhere. No result depends on it.
+        that was exported elsewhere, and libraries of custom operators. No result depends on it.
         """
         found = {"source": self.located.folder} if self.located.folder else {}
+        found |= {location(path): Path(path) for path in self.spec.session.custom_ops}
         exporter = self.spec.exporter
         return found | ({"graph": Path(exporter.path)} if isinstance(exporter, FileExporter) else {})
 
@@ -60,22 +64,27 @@ def resolve(spec: BuildSpec, digest: Digest) -> ResolvedBuild:
     """Locate the model and settle the task.
 
     Raises ExportError for the source, which must have a tokenizer unless sidecar=off, or for a graph that was exported
-    elsewhere, and ConfigError when no task can be told.
+    elsewhere, ConfigError when no task can be told or a library of custom operators is none, and HostError for one
+    that this machine cannot load.
     """
+    libraries = locate_libraries(spec.session, digest)
     located = locate(spec.model.source, digest)
     task = _task(spec, located.config)
     if spec.sidecar.kind == "auto":
         for preprocessor in TASKS[task].preprocessors:
             _require_preprocessor(preprocessor, located)
-    return ResolvedBuild(spec=spec, task=task, located=located, exporter=_exporter(spec, digest))
+    exporter = _exporter(spec, digest, libraries)
+    return ResolvedBuild(spec=spec, task=task, located=located, exporter=exporter, custom_ops=libraries)
 
 
-def _exporter(spec: BuildSpec, digest: Digest) -> StageExporter:
+def _exporter(spec: BuildSpec, digest: Digest, libraries: Sequence[LibraryFile]) -> StageExporter:
     if not isinstance(spec.exporter, FileExporter):
         return spec.exporter
     from modelbuild.graph_source import locate_graph  # imports onnx, which other builds can do without
+    from modelbuild.runtime.custom_ops import known_operators
 
-    return locate_graph(spec.exporter, spec.opset, digest)
+    # What the libraries have is known when a session is opened.
+    return locate_graph(spec.exporter, spec.opset, digest, None if libraries else known_operators)
 
 
 def _require_preprocessor(preprocessor: Preprocessor, located: Located) -> None:
@@ -110,30 +119,36 @@ def stage_specs(build: ResolvedBuild, host: Mapping[str, str]) -> dict[str, Stri
     spec, task, located = build.spec, build.task, build.located
     weights = located.subset(spec.model.source, weights=True, sidecars=False)
     sidecars = located.subset(spec.model.source, weights=False, sidecars=True)
+    session, libraries = _without_path(spec).session, build.custom_ops
+    of_graph = libraries if isinstance(build.exporter, GraphFiles) else ()
     everything = located.subset(spec.model.source, weights=True, sidecars=True)
     return {
-        "export": ExportSpec(model=weights, task=task, opset=spec.opset, exporter=build.exporter),
+        "export": ExportSpec(model=weights, task=task, opset=spec.opset, exporter=build.exporter, custom_ops=of_graph),
         "sidecar": SidecarSpec(model=sidecars, task=task, sidecar=spec.sidecar),
-        "optimize": OptimizeSpec(optimization=spec.optimization, precision=spec.precision),
+        "optimize": OptimizeSpec(optimization=spec.optimization, precision=spec.precision, custom_ops=libraries),
         "validate": ValidateSpec(
             model=everything,
             task=task,
             opset=spec.opset,
             precision=spec.precision,
             providers=spec.providers,
-            session=spec.session,
+            session=session,
             validation=spec.validation,
+            custom_ops=libraries,
             host={} if set(spec.providers.order) == {"cpu"} else dict(host),
         ),
         "benchmark": BenchmarkSpec(
             model=weights,
             task=task,
             providers=spec.providers,
-            session=spec.session,
+            session=session,
             benchmark=spec.benchmark,
+            custom_ops=libraries,
             host=dict(host),
         ),
-        "package": PackageSpec(build=_without_path(spec), model=everything, origin=_origin(build), task=task),
+        "package": PackageSpec(
+            build=_without_path(spec), model=everything, origin=_origin(build), task=task, custom_ops=libraries
+        ),
     }
 
 
@@ -144,16 +159,17 @@ def _origin(build: ResolvedBuild) -> dict[str, str]:
 
 
 def _without_path(spec: BuildSpec) -> BuildSpec:
-    """The build without paths of this machine, which a `path` source and a `file` have: what is in the files is told
-    elsewhere.
+    """The build without paths of this machine, which a `path` source, a `file` and libraries have: what is in the files
+    is told elsewhere.
     """
     model, exporter = spec.model, spec.exporter
+    session = spec.session.model_copy(update={"custom_ops": tuple(Path(p).name for p in spec.session.custom_ops)})
     if isinstance(model.source, PathSource):
         source = model.source.model_copy(update={"path": Path(model.source.path).name})
         model = model.model_copy(update={"source": source})
     if isinstance(exporter, FileExporter):
         exporter = exporter.model_copy(update={"path": Path(exporter.path).name})
-    return spec.model_copy(update={"model": model, "exporter": exporter})
+    return spec.model_copy(update={"model": model, "exporter": exporter, "session": session})
 
 
 class DigestCache:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import PurePath
 from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import (
@@ -151,7 +152,11 @@ class Providers(Strict):
 
 
 class Session(Strict):
-    """How a session runs. Thread counts of 0 mean: as many as this process may use where it is opened."""
+    """How a session runs. Thread counts of 0 mean: as many as this process may use where it is opened.
+
+    `custom_ops` are libraries of custom operators: native code, trusted, loaded for every session. Their paths are
+    absolute once the configuration is read.
+    """
 
     intra_op_num_threads: Annotated[int, Field(ge=0, le=1024)] = 0
     inter_op_num_threads: Annotated[int, Field(ge=0, le=1024)] = 1
@@ -161,6 +166,15 @@ class Session(Strict):
     enable_cpu_mem_arena: bool = True
     allow_spinning: bool = True
     config_entries: dict[str, str] = {}
+    custom_ops: tuple[Annotated[str, StringConstraints(min_length=1)], ...] = ()
+
+    @field_validator("custom_ops")
+    @classmethod
+    def _libraries_differ_in_name(cls, paths: tuple[str, ...]) -> tuple[str, ...]:
+        names = [PurePath(path).name for path in paths]
+        if twice := [path for path, name in zip(paths, names, strict=True) if names.count(name) > 1]:
+            raise ValueError(f"{' and '.join(twice)} have one file name: name a library once, or rename one")
+        return paths
 
     @field_validator("config_entries")
     @classmethod

@@ -49,16 +49,24 @@ class GraphFiles(Strict):
     outputs: GraphNames
 
 
+class LibraryFile(Strict):
+    """A library of custom operators, known by its content: its file name and its sha256."""
+
+    name: str
+    sha256: Sha256
+
+
 StageExporter = Annotated[PytorchExporter | GraphFiles, Field(discriminator="kind")]
 
 
 class ExportSpec(Strict):
-    """What export depends on."""
+    """What export depends on. `custom_ops` are for a graph that was exported elsewhere; no other is opened there."""
 
     model: StageModel
     task: TaskName
     opset: Opset
     exporter: StageExporter
+    custom_ops: tuple[LibraryFile, ...] = ()
 
 
 class SidecarSpec(Strict):
@@ -74,6 +82,7 @@ class OptimizeSpec(Strict):
 
     optimization: Optimization
     precision: Precision
+    custom_ops: tuple[LibraryFile, ...] = ()
 
 
 class ValidateSpec(Strict):
@@ -89,6 +98,7 @@ class ValidateSpec(Strict):
     providers: Providers
     session: Session
     validation: Validation
+    custom_ops: tuple[LibraryFile, ...] = ()
     host: dict[str, str] = {}
 
 
@@ -100,6 +110,7 @@ class BenchmarkSpec(Strict):
     providers: Providers
     session: Session
     benchmark: Benchmark
+    custom_ops: tuple[LibraryFile, ...] = ()
     host: dict[str, str]
 
 
@@ -110,3 +121,4 @@ class PackageSpec(Strict):
     model: StageModel
     origin: dict[str, str]
     task: TaskName
+    custom_ops: tuple[LibraryFile, ...] = ()

@@ -42,7 +42,7 @@ ROWS = (
     ("stage_spec",),
     ("architectures", "component"),
     ("sources", "reference", "tokenizer", "graph", "runtime", "families"),
-    ("graph_source", "graph_match", "golden_text", "fusions"),
+    ("graph_source", "operator_libraries", "graph_match", "golden_text", "fusions"),
     ("exporters", "candidates", "measure", "resolve", "preflight", "render", "checks"),
     ("diagnosis",),
     ("stages",),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -25,9 +25,16 @@ class Candidate(Protocol):
         ...
 
     def optimize(
-        self, kind: str, source: Path, facts: Mapping[str, Any], out: Path, without: frozenset[str] = frozenset()
+        self,
+        kind: str,
+        source: Path,
+        facts: Mapping[str, Any],
+        out: Path,
+        without: frozenset[str] = frozenset(),
+        custom_ops: Sequence[str] = (),
     ) -> None:
         """Read the graph in the file `source` and write one's own to the file `out`, leaving out what `without` names.
+        Sessions that are opened on the way have the operators of the libraries `custom_ops`.
 
         The weights go beside `out`, in `data_file(out.name)`. `source` is not changed. Raises OptimizeError when the
         graph cannot be optimized so.

@@ -6,7 +6,7 @@ anyway when it is opened.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import onnxruntime as ort
 
 from modelbuild.errors import OptimizeError
 from modelbuild.graph import data_file
+from modelbuild.runtime.custom_ops import register
 
 _LEVELS = {
     "basic": ort.GraphOptimizationLevel.ORT_ENABLE_BASIC,
@@ -43,17 +44,29 @@ def fusions(kind: str, facts: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def optimize(
-    kind: str, source: Path, facts: Mapping[str, Any], out: Path, without: frozenset[str] = frozenset()
+    kind: str,
+    source: Path,
+    facts: Mapping[str, Any],
+    out: Path,
+    without: frozenset[str] = frozenset(),
+    custom_ops: Sequence[str] = (),
 ) -> None:
     """Open the model at level `kind` and save what ONNX Runtime made of it, weights beside it."""
-    save_optimized(source, kind, out, without)
+    save_optimized(source, kind, out, without, custom_ops)
 
 
-def save_optimized(model: Path, level: str, out: Path, without: frozenset[str] = frozenset()) -> None:
+def save_optimized(
+    model: Path,
+    level: str,
+    out: Path,
+    without: frozenset[str] = frozenset(),
+    custom_ops: Sequence[str] = (),
+) -> None:
     """Save as `out` what ONNX Runtime makes of `model` at `basic` or `extended`, without the optimizers named in
     `without`. Raises OptimizeError when it cannot.
     """
     options = ort.SessionOptions()
+    register(options, custom_ops)
     options.graph_optimization_level = _LEVELS[level]
     options.optimized_model_filepath = str(out)
     options.log_severity_level = 3

@@ -7,7 +7,7 @@ module they come from, ONNX Runtime's for TorchScript's, whose nodes do not.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,12 @@ def fusions(kind: str, facts: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def optimize(
-    kind: str, source: Path, facts: Mapping[str, Any], out: Path, without: frozenset[str] = frozenset()
+    kind: str,
+    source: Path,
+    facts: Mapping[str, Any],
+    out: Path,
+    without: frozenset[str] = frozenset(),
+    custom_ops: Sequence[str] = (),
 ) -> None:
     """Fuse, then fold what the fusions left to fold, and save it at the portable level."""
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".fused.") as scratch:
@@ -36,7 +41,7 @@ def optimize(
             _fuse(source, facts, fused, without)
         except Exception as error:
             raise OptimizeError(f"transformer fusion failed: {type(error).__name__}: {first_line(error)}") from error
-        ort_level.save_optimized(fused, "extended", out, without)
+        ort_level.save_optimized(fused, "extended", out, without, custom_ops)
 
 
 def _fuse(model: Path, facts: Mapping[str, Any], fused: Path, without: frozenset[str]) -> None:

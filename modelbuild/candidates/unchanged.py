@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,12 @@ def fusions(kind: str, facts: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def optimize(
-    kind: str, source: Path, facts: Mapping[str, Any], out: Path, without: frozenset[str] = frozenset()
+    kind: str,
+    source: Path,
+    facts: Mapping[str, Any],
+    out: Path,
+    without: frozenset[str] = frozenset(),
+    custom_ops: Sequence[str] = (),
 ) -> None:
     """Copy the model. A hard link would do, but onnx refuses linked weights."""
     shutil.copyfile(source, out)

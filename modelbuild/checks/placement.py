@@ -10,7 +10,6 @@ from modelbuild.checks.subject import Subject
 from modelbuild.errors import InputError, listed
 from modelbuild.report import Check
 from modelbuild.runtime.placement import Placement, node_placement
-from modelbuild.runtime.session import SessionSettings
 from modelbuild.samples import Batch, sample, typical_sizes
 
 # A tensor may cross once each way for every input and output: a shape that is read, a result that is handed on. A graph
@@ -28,7 +27,7 @@ def examine(subject: Subject) -> Iterator[Check]:
         placement = node_placement(
             subject.model_file,
             providers=providers.choices(),
-            settings=SessionSettings.from_mapping(subject.spec.session.model_dump()),
+            settings=subject.settings(),
             inputs=[batch.inputs for batch in batches],
             allow_fallback=providers.allow_fallback,
         )

@@ -89,8 +89,7 @@ class Runs:
 
         They compute the same; but threads that spin between runs take the cores from PyTorch, which runs in turn.
         """
-        settings = SessionSettings.from_mapping(self.subject.spec.session.model_dump())
-        return replace(settings, allow_spinning=False)
+        return replace(self.subject.settings(), allow_spinning=False)
 
     def open(self, settings: SessionSettings | None = None, model: Path | None = None) -> ort.InferenceSession:
         """Another session with the same providers, on the same file or another."""

@@ -12,6 +12,7 @@ import torch
 from modelbuild.component import Component
 from modelbuild.graph import GraphFacts
 from modelbuild.interface import Interface
+from modelbuild.runtime.session import SessionSettings
 from modelbuild.stage_spec import ValidateSpec
 from modelbuild.tasks import Task
 
@@ -21,9 +22,10 @@ class Subject:
     """A graph that is to ship, and the part of the original that it must equal.
 
     `model_file` is the ONNX file that ships and `graph` what it says; `exported_file` is the one it was optimized from,
-    and `exported_facts` what export reported of it. `limits` are the largest sizes of axes that ship with it. `sidecar`
-    is the folder of config and tokenizer, `source` that of the original's files (None for a model that has none).
-    `component` is the graph in PyTorch, in eval mode and fp32, and `reference` the whole original that it is part of.
+    and `exported_facts` what export reported of it. `limits` are the largest sizes of axes that ship with it, and
+    `custom_ops` the libraries of its custom operators on this machine. `sidecar` is the folder of config and tokenizer,
+    `source` that of the original's files (None for a model that has none). `component` is the graph in PyTorch, in eval
+    mode and fp32, and `reference` the whole original that it is part of.
     """
 
     spec: ValidateSpec
@@ -37,6 +39,11 @@ class Subject:
     reference: torch.nn.Module
     component: Component
     limits: Mapping[str, int]
+    custom_ops: tuple[str, ...] = ()
+
+    def settings(self) -> SessionSettings:
+        """The session settings that the file ships with."""
+        return SessionSettings.from_mapping(self.spec.session.model_dump() | {"custom_ops": self.custom_ops})
 
     @property
     def interface(self) -> Interface:

@@ -42,8 +42,8 @@ def _members(annotation: Any) -> Iterator[Any]:
 
 
 def decode(values: Mapping[str, Any], base: Path) -> BuildSpec:
-    """The build in a composed configuration; a relative `model.source.path` or `exporter.path` is taken from the folder
-    `base`.
+    """The build in a composed configuration; a relative `model.source.path`, `exporter.path` or path in
+    `session.custom_ops` is taken from the folder `base`.
 
     Raises ConfigError with every problem: unknown keys, wrong types and values, combinations that cannot be.
     """
@@ -62,7 +62,9 @@ def decode(values: Mapping[str, Any], base: Path) -> BuildSpec:
     if isinstance(spec.exporter, FileExporter):  # a link stays one: the data files are beside it, as in the hub's cache
         file = os.path.abspath(base / spec.exporter.path)  # noqa: PTH100
         spec = spec.model_copy(update={"exporter": spec.exporter.model_copy(update={"path": file})})
-    return spec
+    # As with the file, a link stays one: the loader looks beside it for what the library needs.
+    libraries = tuple(os.path.abspath(base / path) for path in spec.session.custom_ops)  # noqa: PTH100
+    return spec.model_copy(update={"session": spec.session.model_copy(update={"custom_ops": libraries})})
 
 
 def _problems(item: Any, values: Mapping[str, Any]) -> list[Problem]:

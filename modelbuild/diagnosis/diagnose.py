@@ -55,7 +55,7 @@ def _in_memory(runs: Runs, batch: Batch) -> Batch:
 
 
 def _departure(runs: Runs, batch: Batch) -> Departure | None:
-    graph = OpenGraph(runs.subject.model_file, runs.subject.model_file.parent)
+    graph = OpenGraph(runs.subject.model_file, runs.subject.model_file.parent, runs.subject.custom_ops)
     calm = batch.without_padding()
     known = calm is not None and agrees(runs, calm)
     skipped = runs.subject.component.unused_weights

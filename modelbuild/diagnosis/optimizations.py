@@ -21,7 +21,6 @@ from modelbuild.runtime.session import SessionSettings
 from modelbuild.samples import Batch
 
 _DISABLE = "optimization.disable_specified_optimizers"
-_PLAIN = SessionSettings(graph_optimization_level="none", allow_spinning=False)
 _MASK_INPUT = {"Attention": 3, "MultiHeadAttention": 4}
 
 
@@ -30,18 +29,22 @@ def culprit(runs: Runs, batch: Batch, optimization: str, scratch: Path) -> str:
 
     Graphs that are built on the way are written into folders in `scratch`, and none is left there.
     """
-    if agrees(runs, batch, runs.open(_PLAIN)):
+    if agrees(runs, batch, runs.open(_plain(runs))):
         level = runs.settings().graph_optimization_level
         return (
             f"the file matches PyTorch, and at session.graph_optimization_level={level} not; {_of_session(runs, batch)}"
         )
-    if agrees(runs, batch, runs.open(_PLAIN, runs.subject.exported_file)):
+    if agrees(runs, batch, runs.open(_plain(runs), runs.subject.exported_file)):
         found = _of_candidate(runs, batch, optimization, scratch)
         return f"the exported graph matches PyTorch, and the optimized one not; {found}"
     operator = _mask_of_lengths(runs, batch)
     if operator:
         return f"attention fusion brings it in: {operator} takes lengths for a mask, which is right padding only"
     return "no optimization brings it in: the exported graph has it already"
+
+
+def _plain(runs: Runs) -> SessionSettings:
+    return SessionSettings(graph_optimization_level="none", allow_spinning=False, custom_ops=runs.subject.custom_ops)
 
 
 def _of_session(runs: Runs, batch: Batch) -> str:
@@ -68,10 +71,12 @@ def _of_candidate(runs: Runs, batch: Batch, optimization: str, scratch: Path) ->
     def works(without: frozenset[str]) -> bool:
         with tempfile.TemporaryDirectory(dir=scratch) as folder:
             try:
-                candidate.optimize(optimization, source, facts, Path(folder) / source.name, without)
+                candidate.optimize(
+                    optimization, source, facts, Path(folder) / source.name, without, runs.subject.custom_ops
+                )
             except ModelbuildError:
                 return False  # it cannot do without these
-            return agrees(runs, batch, runs.open(_PLAIN, Path(folder) / source.name))
+            return agrees(runs, batch, runs.open(_plain(runs), Path(folder) / source.name))
 
     if works(frozenset()):
         return f"it is not what optimization={optimization} makes of it: the file was changed since"
@@ -90,5 +95,5 @@ def _mask_of_lengths(runs: Runs, batch: Batch) -> str | None:
         node.input[_MASK_INPUT[node.op_type]] = raw
     cast_node = helper.make_node("Cast", ["attention_mask"], [raw], to=TensorProto.INT32)
     proto.graph.node.insert(0, cast_node)
-    right = agrees(runs, batch, session_of(proto, runs.subject.model_file.parent))
+    right = agrees(runs, batch, session_of(proto, runs.subject.model_file.parent, runs.subject.custom_ops))
     return f"{masked[0].domain}.{masked[0].op_type}" if right else None

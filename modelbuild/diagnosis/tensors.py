@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ import onnxruntime as ort
 import torch
 
 from modelbuild.component import Named, run_module
+from modelbuild.runtime.custom_ops import register
 from modelbuild.samples import Batch
 
 Array = npt.NDArray[Any]
@@ -63,14 +64,14 @@ def _watched(model: torch.nn.Module, found: list[ModuleOutput]) -> Iterator[None
 class OpenGraph:
     """An ONNX file with every tensor inside it as an output, run as it is in the file, on the CPU."""
 
-    def __init__(self, model: Path | onnx.ModelProto, folder: Path) -> None:
+    def __init__(self, model: Path | onnx.ModelProto, folder: Path, custom_ops: Sequence[str] = ()) -> None:
         self.proto = onnx.load(model, load_external_data=False) if isinstance(model, Path) else model
         self.producers = {name: node for node in self.proto.graph.node for name in node.output if name}
         opened = onnx.ModelProto()
         opened.CopyFrom(self.proto)
         known = {value.name for value in opened.graph.output}
         opened.graph.output.extend(onnx.ValueInfoProto(name=name) for name in self.producers if name not in known)
-        self._session = session_of(opened, folder)
+        self._session = session_of(opened, folder, custom_ops)
         self._names = [value.name for value in self._session.get_outputs()]
 
     def tensors(self, batch: Batch) -> dict[str, Array]:
@@ -83,9 +84,12 @@ class OpenGraph:
         }
 
 
-def session_of(proto: onnx.ModelProto, folder: Path) -> ort.InferenceSession:
-    """A session on `proto` as it is, nothing optimized; its weights are in files in `folder`."""
+def session_of(proto: onnx.ModelProto, folder: Path, custom_ops: Sequence[str] = ()) -> ort.InferenceSession:
+    """A session on `proto` as it is, nothing optimized; its weights are in files in `folder`, its own operators in the
+    libraries `custom_ops`.
+    """
     options = ort.SessionOptions()
+    register(options, custom_ops)
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")

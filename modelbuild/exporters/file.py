@@ -17,7 +17,7 @@ from modelbuild.errors import ExportError, PackageError, first_line
 from modelbuild.graph import data_file
 from modelbuild.graph_source import OwnGraph, verify_graph
 from modelbuild.interface import Interface
-from modelbuild.runtime.session import SessionSettings, open_session
+from modelbuild.runtime.session import SEE_MESSAGE, SessionSettings, open_session
 from modelbuild.samples import Batch
 from modelbuild.suggest import did_you_mean
 from modelbuild.tasks import Task
@@ -42,7 +42,7 @@ def export(component: Component, task: Task, traced: Batch, opset: int, own: Own
     _name_axes(graph, component.interface)
     _forget_source_lines(graph)
     ir.save(graph, out, external_data=data_file(out.name))
-    _require_opens(graph, own.path, out)
+    _require_opens(graph, own, out)
 
 
 def _read(path: Path) -> ir.Model:
@@ -193,17 +193,20 @@ def _forget_source_lines(graph: ir.Model) -> None:
         node.doc_string = None
 
 
-def _require_opens(graph: ir.Model, own: Path, written: Path) -> None:
+def _require_opens(graph: ir.Model, own: OwnGraph, written: Path) -> None:
     """Ask the installed ONNX Runtime itself whether it takes the opset, the IR version and the operators."""
+    settings = SessionSettings(graph_optimization_level="none", custom_ops=own.custom_ops)
     try:
-        open_session(written, providers=[("cpu", {})], settings=SessionSettings(graph_optimization_level="none"))
+        open_session(written, providers=[("cpu", {})], settings=settings)
     except PackageError as error:
         has = {"opset": graph.opset_imports[""], "IR version": graph.ir_version}
         for what, pattern in _LIMITS.items():
             if limit := re.search(pattern, str(error)):
                 raise ExportError(
                     f"the file has {what} {has[what]}, and onnxruntime {ort.__version__} takes {limit[1]} at most",
-                    where=str(own),
+                    where=str(own.path),
                     hint=f"upgrade onnxruntime, or export it anew at an older {what}",
                 ) from error
-        raise ExportError(error.problems[0].what, where=str(own), hint="export it again") from error
+        problem = error.problems[0]
+        hint = "export it again" if problem.hint == SEE_MESSAGE else problem.hint
+        raise ExportError(problem.what, where=str(own.path), hint=hint) from error

@@ -114,6 +114,7 @@ def _context(manifest: Manifest, validation: Report, benchmark: Report) -> dict[
         "text": Markup(_TEXTS.get(manifest.task, '"The harbour was quiet."')),
         "has_tokenizer": any(name.startswith("tokenizer") for name in manifest.files),
         "has_config": "config.json" in manifest.files,
+        "custom_ops": manifest.session.get("custom_ops", []),
         "providers": [(ort_name(name), options) for name, options in manifest.providers],
         "graphs": [_graph(name, record) for name, record in manifest.graphs.items()],
         "benchmark": facts if facts.get("status") == "measured" else None,

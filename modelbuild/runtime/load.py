@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
+from modelbuild.digest import sha256_file
 from modelbuild.errors import HostError, InputError, PackageError
 from modelbuild.manifest import Manifest, read_manifest, verify_files
 from modelbuild.runtime.inputs import check_inputs
@@ -75,8 +76,11 @@ def load(
 
     `providers` (a name, names, or names with options) and `session` settings replace those it was built for. The
     files are compared with the manifest: sizes always, and with `verify` also their sha256 and the golden inputs,
-    which are run and compared. Raises PackageError when the package is damaged, newer than this library or not
-    loadable, and HostError when a provider is not available here.
+    which are run and compared. Libraries of custom operators in the package are native code, which is loaded into this
+    process after its sha256 was compared, whatever `verify` is: to load such a package is to trust who built it.
+
+    Raises PackageError when the package is damaged, newer than this library or not loadable, and HostError when a
+    provider is not available here, or a library of custom operators cannot be loaded.
     """
     folder = Path(path)
     manifest = read_manifest(folder)
@@ -84,7 +88,7 @@ def load(
     _check_runtime(manifest, folder)
     asked = [providers] if isinstance(providers, str) else providers
     choices = manifest.providers if asked is None else [(p, {}) if isinstance(p, str) else p for p in asked]
-    settings = SessionSettings.from_mapping(dict(manifest.session) | dict(session or {}))
+    settings = _settings(manifest, folder, dict(session or {}))
     opened = {
         name: open_session(
             folder / graph.file, providers=choices, settings=settings, allow_fallback=manifest.allow_fallback
@@ -95,6 +99,26 @@ def load(
     if verify:
         _replay_golden(model, folder)
     return model
+
+
+def _settings(manifest: Manifest, folder: Path, asked: dict[str, Any]) -> SessionSettings:
+    """The settings of the package, its libraries where they are in `folder`, replaced by what was asked for."""
+    own = dict(manifest.session)
+    if "custom_ops" not in asked:
+        named = SessionSettings.from_mapping({"custom_ops": own.get("custom_ops", ())}).custom_ops
+        own["custom_ops"] = [_library(manifest, folder, name) for name in named]
+    return SessionSettings.from_mapping(own | asked)
+
+
+def _library(manifest: Manifest, folder: Path, name: str) -> Path:
+    """A library of the package, which is native code: it has the digest of the manifest, or it is not loaded."""
+    if name not in manifest.files:
+        raise PackageError(f"manifest.json is damaged: the library {name!r} is not one of its files", where=str(folder))
+    if sha256_file(folder / name) != manifest.files[name].sha256:
+        raise PackageError(
+            f"{name} has another content (sha256), and is not loaded", where=str(folder), hint="build or fetch it again"
+        )
+    return folder / name
 
 
 def _check_runtime(manifest: Manifest, folder: Path) -> None:

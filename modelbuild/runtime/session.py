@@ -14,6 +14,7 @@ import onnxruntime as ort
 
 from modelbuild.errors import HostError, PackageError
 from modelbuild.providers import CPU, PROVIDERS, needs, option_keys, ort_name
+from modelbuild.runtime.custom_ops import register
 from modelbuild.suggest import did_you_mean
 
 _LEVELS = {
@@ -23,12 +24,17 @@ _LEVELS = {
     "all": ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
 }
 _CGROUP_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+# Where ONNX Runtime says more than is known here; an exporter knows better.
+SEE_MESSAGE = "see the message of ONNX Runtime"
 ProviderChoice = tuple[str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class SessionSettings:
-    """How a session runs; the keys of the `session` config group. Thread counts of 0 are decided where it is opened."""
+    """How a session runs; the keys of the `session` config group. Thread counts of 0 are decided where it is opened.
+
+    `custom_ops` are the paths of libraries of custom operators, which are loaded and registered in this order.
+    """
 
     intra_op_num_threads: int = 0
     inter_op_num_threads: int = 1
@@ -38,6 +44,7 @@ class SessionSettings:
     enable_cpu_mem_arena: bool = True
     allow_spinning: bool = True
     config_entries: Mapping[str, str] = field(default_factory=dict)
+    custom_ops: tuple[str, ...] = ()
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> SessionSettings:
@@ -45,7 +52,10 @@ class SessionSettings:
         unknown = set(values) - {item.name for item in fields(cls)}
         if unknown:
             raise PackageError(f"unknown session settings {', '.join(sorted(unknown))}")
-        settings = cls(**values)
+        libraries = values.get("custom_ops", ())
+        if not isinstance(libraries, list | tuple) or not all(isinstance(path, str | Path) for path in libraries):
+            raise PackageError(f"session: custom_ops is {libraries!r}, and not a list of paths")
+        settings = cls(**dict(values) | {"custom_ops": tuple(map(os.fspath, libraries))})
         if settings.graph_optimization_level not in _LEVELS or settings.execution_mode not in (
             "sequential",
             "parallel",
@@ -72,9 +82,11 @@ def usable_cores() -> int:
 def session_options(settings: SessionSettings, profile_prefix: Path | None = None) -> ort.SessionOptions:
     """ONNX Runtime's session options for `settings`, with thread counts of 0 replaced by what this process may use.
 
-    With `profile_prefix` the session writes a profile of its runs into a file whose path begins so.
+    With `profile_prefix` the session writes a profile of its runs into a file whose path begins so. Raises what
+    `custom_ops.register` raises.
     """
     options = ort.SessionOptions()
+    register(options, settings.custom_ops)
     if profile_prefix:
         options.enable_profiling = True
         options.profile_file_prefix = os.fspath(profile_prefix)
@@ -139,22 +151,23 @@ def open_session(
     Nodes that none of them takes run on the CPU, as always in ONNX Runtime; `node_placement` says which. With
     `profile_prefix` the session writes a profile into a file whose path begins so. Raises HostError when a provider or
     an option of it does not exist, or a provider is not available or ONNX Runtime opens no session with it (unless
-    `allow_fallback`), and PackageError when the file cannot be loaded.
+    `allow_fallback`), PackageError when the file cannot be loaded, and what `session_options` raises.
     """
     _require_known(providers)
     if not allow_fallback:
         require_available([name for name, _ in providers])
     asked = [(ort_name(name), _as_strings(options)) for name, options in providers]
     usable = [choice for choice in asked if choice[0] in ort.get_available_providers()] or [(CPU, {})]
+    session_settings = session_options(settings, profile_prefix)
     try:
         session = ort.InferenceSession(
             os.fspath(model),
-            session_options(settings, profile_prefix),
+            session_settings,
             providers=usable,
             enable_fallback=int(allow_fallback),
         )
     except Exception as error:
-        raise _cannot_open(model, [name for name, _ in usable], error) from error
+        raise _cannot_open(model, [name for name, _ in usable], error, settings.custom_ops) from error
     active = session.get_providers()
     absent = [name for name, _ in asked if name not in active] or ([asked[0][0]] if active[0] != asked[0][0] else [])
     if absent and not allow_fallback:
@@ -166,19 +179,30 @@ def open_session(
     return session
 
 
-def _cannot_open(model: Path, asked: Sequence[str], error: Exception) -> HostError | PackageError:
-    """Whose fault it is: a file that opens on the CPU with the default settings is good."""
+def _cannot_open(
+    model: Path, asked: Sequence[str], error: Exception, custom_ops: tuple[str, ...]
+) -> HostError | PackageError:
+    """Whose fault it is: a file that opens on the CPU with the default settings, and its operators, is good."""
     said = re.sub(r"^/onnxruntime_src/\S+ .+?\) ", "", str(error))  # where in its source a library is not found
     try:
-        ort.InferenceSession(os.fspath(model), session_options(SessionSettings()), providers=[CPU])
+        ort.InferenceSession(os.fspath(model), session_options(SessionSettings(custom_ops=custom_ops)), providers=[CPU])
     except Exception:  # noqa: BLE001 - it does not matter why: the first error is the one to show
-        return PackageError(
-            f"ONNX Runtime cannot open the model: {said}", where=model.name, hint="see the message of ONNX Runtime"
-        )
+        if unknown := re.search(r"Fatal error: (.*):([^:]+)\(-?\d+\) is not a registered function/op", said):
+            return _unknown_operator(model, unknown[1], unknown[2], custom_ops)
+        return PackageError(f"ONNX Runtime cannot open the model: {said}", where=model.name, hint=SEE_MESSAGE)
     return HostError(
         f"ONNX Runtime opens no session on {', '.join(asked)} with these settings: {said}",
         where=model.name,
         hint=f"{asked[0]} needs {needs(asked[0])}; on the CPU with default settings the model opens",
+    )
+
+
+def _unknown_operator(model: Path, domain: str, name: str, custom_ops: Sequence[str]) -> PackageError:
+    also = f", nor has {', '.join(Path(library).name for library in custom_ops)}" if custom_ops else ""
+    return PackageError(
+        f"ONNX Runtime has no operator '{name}' of the domain '{domain}'{also}",
+        where=model.name,
+        hint="name the library that has it: session.custom_ops=[…]",
     )
 
 

@@ -19,6 +19,7 @@ from modelbuild.measure.probes import count_gflop, gemm_gflops, peak_memory_mib
 from modelbuild.measure.processes import WAITING_LIMIT, MeasuredProcess, Samples, interleave, open_processes
 from modelbuild.measure.sides import OnnxruntimeSide, PytorchSide, Side
 from modelbuild.measure.statistics import RESAMPLES, Latency, Speedup, compare, rounded, summarize
+from modelbuild.operator_libraries import verified_libraries
 from modelbuild.report import Report, read_report
 from modelbuild.runtime.session import SessionSettings, session_options, usable_cores
 from modelbuild.samples import Array, longest, sample, typical_sizes
@@ -104,7 +105,8 @@ def _load_ms(facts: Mapping[str, Any]) -> dict[str, float]:
 
 def _measure(spec: BenchmarkSpec, inputs: Mapping[str, Path]) -> dict[str, Any]:
     load_average = os.getloadavg()[0]
-    settings = SessionSettings.from_mapping(spec.session.model_dump())
+    libraries = verified_libraries(spec.custom_ops, inputs)
+    settings = SessionSettings.from_mapping(spec.session.model_dump() | {"custom_ops": libraries})
     threads = int(session_options(settings).intra_op_num_threads)
     cases: dict[str, Any] = {}
     graphs: dict[str, Any] = {}

@@ -17,6 +17,7 @@ from modelbuild.families.split import components_of
 from modelbuild.graph import GraphFacts, module_tree, read_graph
 from modelbuild.graph_source import OwnGraph
 from modelbuild.interface import Interface
+from modelbuild.operator_libraries import verified_libraries
 from modelbuild.reference import load_original
 from modelbuild.report import Report
 from modelbuild.samples import Batch, sample, typical_sizes
@@ -104,7 +105,8 @@ def _own_graph(spec: ExportSpec, inputs: Mapping[str, Path]) -> OwnGraph | None:
         return None
     if "graph" not in inputs:
         raise ExportError("the file of exporter=file is not known", hint="run the build again")
-    return OwnGraph(path=inputs["graph"], files=spec.exporter)
+    libraries = verified_libraries(spec.custom_ops, inputs)
+    return OwnGraph(path=inputs["graph"], files=spec.exporter, custom_ops=libraries)
 
 
 def _opset(spec: ExportSpec, own: OwnGraph | None) -> int:

@@ -16,6 +16,7 @@ from modelbuild.fusions.budget import attention_budget, fused_operators
 from modelbuild.graph import GraphFacts, read_graph
 from modelbuild.graph_match import match
 from modelbuild.interface import Interface
+from modelbuild.operator_libraries import verified_libraries
 from modelbuild.report import Check, Report, named_after, read_report
 from modelbuild.signature import signature_to_dict
 from modelbuild.spec import Optimization
@@ -30,14 +31,15 @@ _TAMER = ("transformer", "extended", "basic", "none")
 
 @dataclass(frozen=True, kw_only=True)
 class _Job:
-    """One exported graph, to be optimized: what kind of optimization, its file, what export said of it, and where the
-    result goes.
+    """One exported graph, to be optimized: what kind of optimization, its file, what export said of it, where the
+    result goes, and the libraries of its custom operators.
     """
 
     kind: str
     source: Path
     facts: Mapping[str, Any]
     out: Path
+    custom_ops: tuple[str, ...]
 
 
 def run(spec: OptimizeSpec, inputs: Mapping[str, Path], out: Path) -> Report:
@@ -47,7 +49,7 @@ def run(spec: OptimizeSpec, inputs: Mapping[str, Path], out: Path) -> Report:
     Raises OptimizeError otherwise, with the fusion that is to blame: a candidate is never replaced by another in
     silence. Raises it too when every layer's attention must be fused and is not.
     """
-    source = inputs["export"]
+    source, libraries = inputs["export"], verified_libraries(spec.custom_ops, inputs)
     exported: Mapping[str, Mapping[str, Any]] = read_report(source / "report.json").facts["components"]
     checks: list[Check] = []
     components: dict[str, Any] = {}
@@ -55,7 +57,8 @@ def run(spec: OptimizeSpec, inputs: Mapping[str, Path], out: Path) -> Report:
     for name, facts in exported.items():
         target = out / facts["file"]
         target.parent.mkdir(parents=True, exist_ok=True)
-        job = _Job(kind=spec.optimization.kind, source=source / facts["file"], facts=facts, out=target)
+        kind = spec.optimization.kind
+        job = _Job(kind=kind, source=source / facts["file"], facts=facts, out=target, custom_ops=libraries)
         matched = _optimized(job)
         before, after = read_graph(job.source), read_graph(target)
         fusions, fused, warned = _fusions(spec.optimization, after, facts)
@@ -83,7 +86,7 @@ def _optimized(job: _Job) -> Check:
 
 def _emit(job: _Job, without: frozenset[str] = frozenset()) -> Check:
     """Write what the candidate makes, without some fusions. Raises OptimizeError when it cannot ship."""
-    _candidate(job.kind).optimize(job.kind, job.source, job.facts, job.out, without)
+    _candidate(job.kind).optimize(job.kind, job.source, job.facts, job.out, without, job.custom_ops)
     try:
         before, after = read_graph(job.source), read_graph(job.out)
     except Exception as error:
@@ -91,7 +94,7 @@ def _emit(job: _Job, without: frozenset[str] = frozenset()) -> Check:
     if before.signature != after.signature:
         raise OptimizeError(f"the optimized graph does not keep the signature: it has {after.signature}")
     interface = Interface.of_facts(job.facts["interface"])
-    check = match(job.source, job.out, after.signature, interface)
+    check = match(job.source, job.out, after.signature, interface, job.custom_ops)
     if not check.passed:
         raise OptimizeError(f"the optimized graph does not match the exported one: {check.line()}")
     return check

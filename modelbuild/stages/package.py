@@ -13,6 +13,7 @@ import numpy as np
 from modelbuild.graph import installed_version, read_graph
 from modelbuild.interface import Interface
 from modelbuild.manifest import GraphRecord, Manifest, record_file, record_files, write_manifest
+from modelbuild.operator_libraries import copy_libraries
 from modelbuild.render.package import package_readme, report_html
 from modelbuild.report import Report, read_report, require_passed
 from modelbuild.runtime.load import GOLDEN_FILE, load
@@ -41,8 +42,9 @@ def run(spec: PackageSpec, inputs: Mapping[str, Path], out: Path) -> Report:
     for stage in ("optimize", "sidecar"):
         shutil.copytree(inputs[stage], out, ignore=shutil.ignore_patterns("report.json"), dirs_exist_ok=True)
     components = read_report(inputs["optimize"] / "report.json").facts["components"]
-    _write_golden(spec, components, out)
-    manifest = _manifest(spec, components, validation, benchmark, out)
+    libraries = copy_libraries(spec.custom_ops, inputs, out)
+    _write_golden(spec, components, out, libraries)
+    manifest = _manifest(spec, components, validation, benchmark, out, libraries)
     documents = {"README.md": package_readme, "report.html": report_html}
     for name, document in documents.items():
         (out / name).write_text(document(manifest, validation, benchmark), encoding="utf-8")
@@ -52,11 +54,12 @@ def run(spec: PackageSpec, inputs: Mapping[str, Path], out: Path) -> Report:
     return Report(stage="package", facts={"verified": manifest.verified, "files": len(files)})
 
 
-def _write_golden(spec: PackageSpec, components: Mapping[str, Any], out: Path) -> None:
+def _write_golden(spec: PackageSpec, components: Mapping[str, Any], out: Path, libraries: tuple[str, ...]) -> None:
     """For every graph inputs and the outputs they gave here, which the runtime replays wherever the package is
     opened.
     """
     arrays: dict[str, Any] = {}
+    own = {"custom_ops": [out / name for name in libraries]}
     for name, facts in components.items():
         interface = Interface.of_facts(facts["interface"])
         sizes = typical_sizes(interface, batch=_GOLDEN_BATCH, length=_GOLDEN_LENGTH, past=_GOLDEN_LENGTH)
@@ -64,7 +67,7 @@ def _write_golden(spec: PackageSpec, components: Mapping[str, Any], out: Path) -
         session = open_session(
             out / facts["file"],
             providers=spec.build.providers.choices(),
-            settings=SessionSettings.from_mapping(spec.build.session.model_dump()),
+            settings=SessionSettings.from_mapping(spec.build.session.model_dump() | own),
             allow_fallback=spec.build.providers.allow_fallback,
         )
         outputs = session.run(list(interface.output_names()), batch.inputs)
@@ -74,7 +77,12 @@ def _write_golden(spec: PackageSpec, components: Mapping[str, Any], out: Path) -
 
 
 def _manifest(
-    spec: PackageSpec, components: Mapping[str, Any], validation: Report, benchmark: Report, out: Path
+    spec: PackageSpec,
+    components: Mapping[str, Any],
+    validation: Report,
+    benchmark: Report,
+    out: Path,
+    libraries: tuple[str, ...],
 ) -> Manifest:
     source = spec.model.source
     return Manifest(
@@ -84,7 +92,7 @@ def _manifest(
         graphs={name: _graph(facts, out) for name, facts in components.items()},
         providers=spec.build.providers.choices(),
         allow_fallback=spec.build.providers.allow_fallback,
-        session=spec.build.session.model_dump(mode="json"),
+        session=spec.build.session.model_dump(mode="json") | {"custom_ops": list(libraries)},
         source=dict(spec.origin)
         | ({"files": dict(source.files)} if isinstance(source, FolderFiles) else source.model_dump(mode="json")),
         build=spec.build.model_dump(mode="json"),

@@ -18,6 +18,7 @@ from modelbuild.diagnosis.diagnose import diagnose
 from modelbuild.families.split import components_of
 from modelbuild.graph import read_graph
 from modelbuild.interface import Interface
+from modelbuild.operator_libraries import verified_libraries
 from modelbuild.reference import load_reference
 from modelbuild.report import Check, Report, named_after, read_report
 from modelbuild.stage_spec import ValidateSpec
@@ -87,6 +88,7 @@ def _subjects(spec: ValidateSpec, inputs: Mapping[str, Path]) -> dict[str, Subje
     """Every graph of the model by name."""
     task = TASKS[spec.task]
     reference = load_reference(spec.model, task, inputs.get("source"))
+    libraries = verified_libraries(spec.custom_ops, inputs)
     exported = read_report(inputs["export"] / "report.json").facts["components"]
     shipped = read_report(inputs["optimize"] / "report.json").facts["components"]
     found = {}
@@ -104,6 +106,7 @@ def _subjects(spec: ValidateSpec, inputs: Mapping[str, Path]) -> dict[str, Subje
             reference=reference,
             component=_as_exported(component, inputs["export"] / file),
             limits=Interface.of_facts(shipped[name]["interface"]).limits(),
+            custom_ops=libraries,
         )
     return found
 

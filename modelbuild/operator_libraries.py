@@ -16,7 +16,7 @@ from modelbuild.spec import Session
 from modelbuild.stage_spec import LibraryFile
 
 FOLDER = "custom_ops"
-_LOADER = "modelbuild.runtime.custom_ops"
+_TRIAL = "modelbuild.runtime.trial"
 _LOADED_WITHIN_S = 60
 
 
@@ -67,7 +67,7 @@ def copy_libraries(libraries: Sequence[LibraryFile], inputs: Mapping[str, Path],
 
 def _fault(path: str) -> ModelbuildError | None:
     """What is wrong with the library at `path`, found by loading it where nothing is lost if it crashes."""
-    command = [sys.executable, "-m", _LOADER, path]
+    command = [sys.executable, "-m", _TRIAL, path]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_LOADED_WITHIN_S, check=False)
     except subprocess.TimeoutExpired:

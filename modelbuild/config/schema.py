@@ -97,6 +97,7 @@ def _problems(item: Any, values: Mapping[str, Any]) -> list[Problem]:
             message = item["msg"][0].lower() + item["msg"][1:]
             scalar = kind == "string_type" and not isinstance(item["input"], dict | list)
             hint = f"quote it: {dotted}=\"'…'\" on the command line, '…' in YAML" if scalar else ""
+            hint = f"write a list: {dotted}=[…]" if kind == "tuple_type" and isinstance(item["input"], str) else hint
             return [Problem(f"{message}, got {json.dumps(item['input'], default=str)[:80]}", dotted, hint)]
 
 

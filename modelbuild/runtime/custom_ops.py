@@ -1,15 +1,9 @@
-"""Libraries of custom operators: native code that ONNX Runtime loads into the process. To load one is to trust it.
-
-`python -m modelbuild.runtime.custom_ops FILE` loads one in a process of its own, which a bad one may take down. What is
-wrong with it is printed as JSON: the code of the error, and its problem.
-"""
+"""Libraries of custom operators: native code that ONNX Runtime loads into the process. To load one is to trust it."""
 
 from __future__ import annotations
 
-import json
 import os
 import re
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -103,24 +97,11 @@ def _cannot_load(path: Path, error: Exception) -> ModelbuildError:
             where=str(path),
             hint='it is no library of custom operators, or does not export the function (extern "C")',
         )
-    reason = re.sub(r"^.*?(with error: |FAIL : )", "", said).replace(f"{path}: ", "")
+    reason = re.sub(
+        r"^\[ONNXRuntimeError\] : \d+ : \w+ : (Failed to load library .*? with error: )?", "", said
+    ).replace(f"{path}: ", "")
     return HostError(
         f"ONNX Runtime {ort.__version__} cannot load the library: {reason}",
         where=str(path),
         hint="'ldd' shows what it needs; compile it for this machine and this release",
     )
-
-
-def main() -> int:
-    """Load the library, and print what is wrong with it. Returns 0 when nothing is."""
-    try:
-        register(ort.SessionOptions(), sys.argv[1:])
-    except ModelbuildError as error:
-        (problem,) = error.problems
-        print(json.dumps([error.code, problem.what, problem.where, problem.hint]))
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -95,7 +95,7 @@ def test_an_unknown_key_is_refused_with_one_that_exists_there(changes: dict[str,
         ({"model.source": HUB | {"allow_pickle": "yes"}}, 'valid boolean, got "yes": model.source.allow_pickle'),
         ({"session": None}, "an object, got null: session"),
         ({"model": ["a"]}, 'an object, got ["a"]: model'),
-        ({"providers.order": "cpu"}, 'valid array, got "cpu": providers.order'),
+        ({"providers.order": "cpu"}, 'valid array, got "cpu": providers.order: write a list: providers.order=[…]'),
         (
             {"exporter": {"kind": "file", "path": 3}},
             "valid string, got 3: exporter.path: quote it: exporter.path=\"'…'\" on the command line, '…' in YAML",
@@ -284,3 +284,23 @@ def test_a_cpu_that_is_forbidden_is_possible_where_it_was_not_asked_for() -> Non
     entries = {"session.disable_cpu_ep_fallback": "1"}
     spec = decode(changed({"providers.order": ["cuda"], "session.config_entries": entries}), Path("/base"))
     assert spec.session.config_entries == entries
+
+
+def test_libraries_are_taken_from_the_folder_of_the_build(tmp_path: Path) -> None:
+    libraries = ["lib/a.so", "../b.so", "/opt/c.so"]
+    session = decode(changed({"session.custom_ops": libraries}), tmp_path / "base").session
+    assert session.custom_ops == (str(tmp_path / "base/lib/a.so"), str(tmp_path / "b.so"), "/opt/c.so")
+
+
+@pytest.mark.parametrize(
+    ("libraries", "problem"),
+    [
+        ("a.so", 'input should be a valid array, got "a.so": session.custom_ops: write a list: session.custom_ops=[…]'),
+        ([""], 'string should have at least 1 character, got "": session.custom_ops.0'),
+        (["a.so", "a.so"], "a.so and a.so have one file name: name a library once, or rename one: session.custom_ops"),
+        (["x/a.so", "y/a.so"], "x/a.so and y/a.so have one file name: name a library once, or rename one: "),
+    ],
+)
+def test_libraries_that_are_none_or_cannot_lie_in_one_folder_are_refused(libraries: object, problem: str) -> None:
+    (line,) = refused({"session.custom_ops": libraries})
+    assert line.startswith(problem)

@@ -17,8 +17,8 @@ from modelbuild.pipeline import fingerprint
 from modelbuild.pipeline.fingerprint import host, stage_code, stage_tools
 from modelbuild.pipeline.project import stage_params
 from modelbuild.resolve import ResolvedBuild, resolve, stage_specs
-from modelbuild.spec import BuildSpec
-from modelbuild.stage_spec import GraphFiles
+from modelbuild.spec import BuildSpec, Session
+from modelbuild.stage_spec import GraphFiles, LibraryFile
 from modelbuild.stages import STAGES
 from modelbuild.strict import Strict
 
@@ -139,6 +139,27 @@ def test_a_file_of_another_content_or_with_other_names_is_exported_again(
     assert differing(stage_params(before), stage_params(after)) == stages
 
 
+@pytest.mark.parametrize(("exporter", "stages"), [("dynamo", set()), ("file", {"export"})])
+@pytest.mark.parametrize("change", [{"sha256": "1" * 64}, {"name": "other.so"}], ids=str)
+def test_a_library_of_another_content_invalidates_the_stages_that_open_sessions(
+    exporter: str, stages: set[str], change: dict[str, str]
+) -> None:
+    own = GraphFiles(kind="file", graph="0" * 64, data={}, inputs={}, outputs={})
+    build = replace(tiny(), exporter=own) if exporter == "file" else tiny()
+    library = LibraryFile(name="mine.so", sha256="0" * 64)
+    before, after = (replace(build, custom_ops=(found,)) for found in (library, library.model_copy(update=change)))
+    opening = {"optimize", "validate", "benchmark", "package"}
+    assert differing(stage_params(before), stage_params(after)) == opening | stages
+
+
+def test_where_a_library_is_changes_no_stage() -> None:
+    paths, library = ("/here/mine.so", "/there/mine.so"), LibraryFile(name="mine.so", sha256="0" * 64)
+    specs = [tiny().spec.model_copy(update={"session": Session(custom_ops=(path,))}) for path in paths]
+    here, there = (replace(tiny(), custom_ops=(library,), spec=spec) for spec in specs)
+    assert stage_params(here) == stage_params(there)
+    assert [build.locations()["custom_ops/mine.so"] for build in (here, there)] == [Path(path) for path in paths]
+
+
 @pytest.mark.parametrize(("override", "stages"), BY_KEY)
 def test_a_key_invalidates_the_stages_that_depend_on_it_and_no_other(override: str, stages: set[str]) -> None:
     assert differing(stage_params(tiny()), stage_params(tiny(override))) == stages
@@ -165,6 +186,9 @@ def test_a_comment_in_the_source_of_a_stage_changes_that_stage_alone(stage: str,
         ("graph.py", EVERY_STAGE - {"sidecar", "benchmark"}),
         ("samples.py", EVERY_STAGE),
         ("runtime/session.py", {"optimize", "validate", "benchmark", "package"}),
+        ("runtime/custom_ops.py", {"optimize", "validate", "benchmark", "package"}),
+        ("runtime/trial.py", set()),
+        ("operator_libraries.py", EVERY_STAGE - {"sidecar"}),
         ("runtime/load.py", {"package"}),
         ("parity.py", {"validate"}),
         ("measure/statistics.py", {"benchmark"}),

@@ -411,6 +411,21 @@ def test_readme_code_runs_in_the_folder_of_a_package(tmp_path: Path, monkeypatch
         assert len(runpy.run_path(str(script))["outputs"]) == 1
 
 
+def test_readme_says_that_libraries_are_native_code_and_registers_them_wherever_the_model_is_opened() -> None:
+    session = {"custom_ops": ["custom_ops/libmine.so", "custom_ops/libyours.so"]}
+    readme = package_readme(manifest(session=session), PASSED, OFF)
+    assert "**Native code.** The graph has operators of its own, which are in" in readme
+    runtime, optimum, plain = code_blocks(readme)
+    assert "custom_ops" not in runtime
+    for block in (optimum, plain):
+        compile(block, "README.md", "exec")
+        assert "import onnxruntime as ort" in block
+        assert 'options.register_custom_ops_library("custom_ops/libmine.so")\noptions.register' in block
+    assert "session_options=options" in optimum
+    assert 'ort.InferenceSession("model.onnx", options, providers=' in plain
+    assert "options" not in "".join(code_blocks(package_readme(manifest(), PASSED, OFF)))
+
+
 def write_package(folder: Path) -> Manifest:
     """A package of one Identity node, with the golden inputs that `load` replays."""
     spec = TensorSpec(name="input_ids", dtype="int64", shape=("batch", "sequence"))

@@ -13,7 +13,6 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from operator_library import compiled
 from processes import builds, run, stages_started
 from tiny_models import WEIGHTS_FILE
 
@@ -25,7 +24,6 @@ from modelbuild.exporters import file
 from modelbuild.graph import MODEL_FILE, read_graph
 from modelbuild.graph_source import OwnGraph, locate_graph, verify_graph
 from modelbuild.resolve import resolve, stage_specs
-from modelbuild.runtime.custom_ops import known_operators
 from modelbuild.runtime.session import SessionSettings, open_session
 from modelbuild.signature import TensorSpec
 from modelbuild.spec import FileExporter, Opset
@@ -460,59 +458,6 @@ def test_any_opset_that_onnxruntime_takes_is_taken_as_it_is(opset: int, path: Pa
         model.graph.node[3].CopyFrom(helper.make_node("Unsqueeze", ["factor"], ["column"], axes=[2]))
     onnx.save(model, path)
     assert read_graph(exported(path) / MODEL_FILE).opsets == {"": opset}
-
-
-def with_own_operator(model: Any) -> None:
-    """Give the graph two operators that nobody knows, one of them in a function of the file's own."""
-    mul = next(node for node in model.graph.node if node.name == "mul")
-    mul.domain, mul.op_type = "my.ops", "Scale"
-    node = helper.make_node("Gather", ["a", "b"], ["c"])
-    imports = [helper.make_opsetid("", 17)]
-    model.functions.append(helper.make_function("their.functions", "Rows", ["a", "b"], ["c"], [node], imports))
-    model.graph.node[0].domain, model.graph.node[0].op_type = "their.functions", "Rows"
-    model.opset_import.extend([helper.make_opsetid("my.ops", 1), helper.make_opsetid("their.functions", 1)])
-
-
-def test_an_operator_that_onnxruntime_has_not_is_named_before_any_work_with_its_domain_and_what_to_do(
-    path: Path,
-) -> None:
-    changed(path, with_own_operator)
-    spec = FileExporter(kind="file", path=str(path))
-    with pytest.raises(ExportError) as caught:
-        locate_graph(spec, Opset(version="auto"), sha256_file, known_operators)
-    assert line(caught) == (
-        f"error[EXP]: ONNX Runtime has no operator 'Scale' of the domain 'my.ops': {path}: name the library that has "
-        "it: session.custom_ops=[…]"
-    )
-    changed(path, lambda model: model.graph.node.append(helper.make_node("Other", [], ["o"], domain="com.microsoft")))
-    with pytest.raises(ExportError) as caught:
-        locate_graph(spec, Opset(version="auto"), sha256_file, known_operators)
-    assert "ONNX Runtime has no operator 'Other' of the domain 'com.microsoft', and 1 more: " in line(caught)
-    assert located(path).kind == "file"  # with libraries, which have what a session finds in them
-
-
-def test_operators_of_onnxruntime_and_functions_of_the_file_itself_need_no_library(path: Path) -> None:
-    def change(model: Any) -> None:
-        with_own_operator(model)
-        mul = next(node for node in model.graph.node if node.name == "mul")
-        mul.domain, mul.op_type = "com.microsoft", "BiasGelu"
-
-    changed(path, change)
-    spec = FileExporter(kind="file", path=str(path))
-    assert locate_graph(spec, Opset(version="auto"), sha256_file, known_operators).graph == sha256_file(path)
-
-
-def test_an_operator_that_is_in_no_library_is_named_when_the_file_is_opened(path: Path, tmp_path: Path) -> None:
-    changed(path, with_own_operator)
-    library = compiled(tmp_path / "libmine.so")
-    own = OwnGraph(path=path, files=located(path, inputs=MAPPED, outputs=HIDDEN), custom_ops=(str(library),))
-    (tmp_path / "out").mkdir()
-    with pytest.raises(ExportError) as caught:
-        file.export(cast(Any, None), TASK, arrays(), 17, own, tmp_path / "out")
-    assert line(caught) == (
-        f"error[EXP]: ONNX Runtime has no operator 'Scale' of the domain 'my.ops', nor has libmine.so: {path}: name "
-        "the library that has it: session.custom_ops=[…]"
-    )
 
 
 @pytest.fixture(scope="session")

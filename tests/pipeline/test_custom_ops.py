@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 import pytest
-from operator_library import DOMAIN, OPERATOR, compiled
+from operator_library import DOMAIN, OPERATOR, SOURCE, compiled
 from processes import builds, run, stages_started
 
 from modelbuild.config.compose import compose
 from modelbuild.digest import sha256_file
-from modelbuild.graph import MODEL_FILE, read_graph
+from modelbuild.graph import read_graph
 from modelbuild.pipeline.driver import resolve_here
 from modelbuild.pipeline.project import Workspace
 from modelbuild.resolve import stage_specs
@@ -25,6 +25,7 @@ from modelbuild.stage_spec import ExportSpec
 from modelbuild.stages import STAGES, export
 
 pytestmark = pytest.mark.slow
+MODEL_FILE = "model.onnx"
 WORDS = (
     "model=bert-tiny", "exporter=file", "exporter.path=own/model.onnx", "optimization=extended", "validation=quick",
     "benchmark=quick", "benchmark.batch_sizes=[1]", "benchmark.rounds=5",
@@ -160,6 +161,17 @@ def test_what_is_wrong_with_libraries_is_said_before_any_work(
     finished = run(*WORDS, *filter(None, [library]), cwd=tmp_path)
     (line,) = finished.stderr.splitlines()
     assert (finished.returncode, message in line, stages_started(tmp_path)) == (code, True, {})
+
+
+def test_an_operator_that_is_not_in_the_library_either_is_named_with_both(own: Path, tmp_path: Path) -> None:
+    source = SOURCE.replace(f'"{OPERATOR}"', '"Another"')
+    compiled(own / "libmine.so", source)
+    finished = run(*WORDS, LIBRARY, cwd=tmp_path)
+    assert finished.returncode == 3, finished.stderr
+    assert finished.stderr.splitlines()[-1] == (
+        "error[EXP]: ONNX Runtime has no operator 'MyErf' of the domain 'my.ops', nor has libmine.so: "
+        f"{own / 'model.onnx'}: name the library that has it: session.custom_ops=[…]"
+    )
 
 
 def test_the_operator_is_right_to_the_last_bits(own: Path) -> None:

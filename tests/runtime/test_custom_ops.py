@@ -6,6 +6,7 @@ import ast
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +21,17 @@ import modelbuild
 from modelbuild.candidates import ort_level, transformer
 from modelbuild.diagnosis.tensors import OpenGraph
 from modelbuild.errors import ConfigError, HostError, PackageError
-from modelbuild.graph import MODEL_FILE, read_graph
-from modelbuild.manifest import read_manifest, record_file, record_files, write_manifest
+from modelbuild.graph import read_graph
+from modelbuild.interface import Interface
+from modelbuild.manifest import FileRecord, GraphRecord, Manifest, read_manifest, record_files, write_manifest
 from modelbuild.runtime.custom_ops import known_operators, register
 from modelbuild.runtime.load import load
 from modelbuild.runtime.placement import node_placement
 from modelbuild.runtime.session import ProviderChoice, SessionSettings, open_session
 from modelbuild.samples import Batch
 
+MODEL_FILE = "model.onnx"
+NOTHING = Interface(inputs=(), outputs=(), axes=())
 INPUTS = {"input_ids": np.array([[3, 9]]), "attention_mask": np.array([[1, 1]])}
 CPU: list[ProviderChoice] = [("cpu", {})]
 
@@ -60,23 +64,47 @@ def with_operator(path: Path, domain: str = DOMAIN, operator: str = OPERATOR) ->
 
 
 @pytest.fixture
-def own_package(package: Path, library: Path) -> Path:
-    """The package of the tiny model with the custom operator, which brings its library along."""
-    with_operator(package / MODEL_FILE)
-    (package / "custom_ops").mkdir()
-    shutil.copy(library, package / "custom_ops")
-    with np.load(package / "golden.npz") as golden:
-        arrays: dict[str, Any] = {name: golden[name] for name in golden.files}
-    given = {name.removeprefix("input."): array for name, array in arrays.items() if name.startswith("input.")}
-    arrays["output.states"] = run(package / MODEL_FILE, library, given)
-    np.savez(package / "golden.npz", **arrays)
-    change_manifest(package, session={"intra_op_num_threads": 1, "custom_ops": ["custom_ops/libmine.so"]})
-    return package
+def own_package(graph: Path, library: Path, tmp_path: Path) -> Path:
+    """A package of the tiny model with the custom operator, which brings its library along."""
+    folder = tmp_path / "package"
+    (folder / "custom_ops").mkdir(parents=True)
+    shutil.copy(library, folder / "custom_ops")
+    shutil.copy(graph, folder)
+    arrays: dict[str, Any] = {f"model/input.{name}": array for name, array in INPUTS.items()}
+    np.savez(folder / "golden.npz", **arrays | {"model/output.states": run(graph, library)})
+    facts = read_graph(graph)
+    record = GraphRecord(
+        file=MODEL_FILE,
+        signature=facts.signature,
+        limits={},
+        may_be_empty=(),
+        sums={},
+        opsets=facts.opsets,
+        ir_version=facts.ir_version,
+        oldest_onnxruntime=facts.oldest_onnxruntime(),
+        hierarchy={},
+    )
+    manifest = Manifest(
+        name="tiny",
+        task="feature-extraction",
+        verified=True,
+        graphs={"model": record},
+        providers=(("cpu", {}),),
+        allow_fallback=False,
+        session={"intra_op_num_threads": 1, "custom_ops": ["custom_ops/libmine.so"]},
+        source={},
+        build={},
+        tools={},
+        validation={},
+        benchmark={},
+        files=record_files(folder),
+    )
+    write_manifest(manifest, folder)
+    return folder
 
 
 def change_manifest(package: Path, **changes: Any) -> None:
-    manifest = read_manifest(package)
-    write_manifest(type(manifest)(**vars(manifest) | {"files": record_files(package)} | changes), package)
+    write_manifest(replace(read_manifest(package), **{"files": record_files(package)} | changes), package)
 
 
 def settings(*libraries: Path, **others: Any) -> SessionSettings:
@@ -144,15 +172,17 @@ def test_a_graph_with_a_custom_operator_is_optimized_and_stays_what_it_is(
     out.mkdir()
     if candidate == "transformer":
         facts = {"hierarchy": {"tagged_nodes": 1}, "architecture": {}}
-        transformer.optimize(candidate, graph.parent, facts, out, frozenset(), [str(library)])
+        transformer.optimize(candidate, graph, facts, out / MODEL_FILE, frozenset(), [str(library)])
     else:
-        ort_level.optimize(candidate, graph.parent, {}, out, frozenset(), [str(library)])
+        ort_level.optimize(candidate, graph, {}, out / MODEL_FILE, frozenset(), [str(library)])
     assert read_graph(out / MODEL_FILE).operators[f"{DOMAIN}.{OPERATOR}"] == 1
     assert np.array_equal(run(out / MODEL_FILE, library), run(graph, library))
 
 
 def test_a_diagnosis_sees_what_a_custom_operator_gives(graph: Path, library: Path) -> None:
-    tensors = OpenGraph(graph, graph.parent, [str(library)]).tensors(Batch(kind="one", inputs=INPUTS))
+    tensors = OpenGraph(graph, graph.parent, [str(library)]).tensors(
+        Batch(kind="one", interface=NOTHING, inputs=INPUTS)
+    )
     assert np.array_equal(tensors["states"], run(graph, library))
     assert not np.array_equal(tensors["states"], tensors["before"])
 
@@ -268,7 +298,7 @@ def test_a_library_that_was_changed_in_a_package_is_never_loaded(
     size = max(len(content), inside.stat().st_size)
     inside.write_bytes(content.ljust(size, b"\0"))
     good = read_manifest(own_package)
-    record = type(record_file(inside))(size_bytes=size, sha256=good.files["custom_ops/libmine.so"].sha256)
+    record = FileRecord(size_bytes=size, sha256=good.files["custom_ops/libmine.so"].sha256)
     change_manifest(own_package, files=dict(good.files) | {"custom_ops/libmine.so": record})
     with pytest.raises(PackageError, match=r"custom_ops/libmine.so has another content \(sha256\)"):
         load(own_package, verify=verify)
@@ -306,6 +336,10 @@ def test_libraries_that_are_asked_for_replace_those_of_the_package(own_package: 
     assert np.array_equal(twice, 2 * once)
 
 
-def test_a_package_from_before_there_were_libraries_loads(package: Path) -> None:
-    assert "custom_ops" not in read_manifest(package).session
-    assert load(package).run(INPUTS)["states"].shape == (1, 2, 4)
+def test_a_package_that_says_nothing_of_libraries_has_none(own_package: Path, model_file: Path) -> None:
+    shutil.rmtree(own_package / "custom_ops")
+    change_manifest(own_package, session={})
+    with pytest.raises(
+        PackageError, match="no operator 'MyErf' of the domain 'my\\.ops': model\\.onnx: name the library"
+    ):
+        load(own_package)

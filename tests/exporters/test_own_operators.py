@@ -49,8 +49,8 @@ def refused(path: Path) -> str:
 def test_an_operator_that_onnxruntime_has_not_is_named_with_its_domain_and_what_to_do(tmp_path: Path) -> None:
     path = theirs(tmp_path / "a.onnx", ("", "Relu"), ("my.ops", "Scale"))
     assert refused(path) == (
-        f"error[EXP]: ONNX Runtime has no operator 'Scale' of the domain 'my.ops': {path}: name the library that has it: "
-        "session.custom_ops=[…]"
+        f"error[EXP]: ONNX Runtime has no operator 'Scale' of the domain 'my.ops': {path}: name the library that has "
+        "it: session.custom_ops=[…]"
     )
 
 

@@ -48,8 +48,8 @@ from modelbuild.runtime import load
 
 model = load(sys.argv[1])
 golden = np.load(sys.argv[1] + "/golden.npz")
-given = {name.removeprefix("input."): golden[name] for name in golden.files if name.startswith("input.")}
-assert np.allclose(model.run(given)["last_hidden_state"], golden["output.last_hidden_state"], atol=1e-5)
+given = {name.removeprefix("model/input."): golden[name] for name in golden.files if "/input." in name}
+assert np.allclose(model.run(given)["last_hidden_state"], golden["model/output.last_hidden_state"], atol=1e-5)
 """
 
 

@@ -78,8 +78,6 @@ def _resolved(parts: Sequence[str], start: str, classes: Mapping[str, str]) -> P
 
 def _best(scopes: set[Parts], classes: Mapping[str, str]) -> _Reading | None:
     """The reading by which the most scopes are modules: as they stand if all are, and None where no other is best."""
-    if not scopes:
-        return None
 
     def fits(reading: _Reading) -> int:
         rests = (parts[reading.dropped :] for parts in scopes)

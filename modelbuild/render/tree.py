@@ -61,7 +61,7 @@ def _tree(hierarchy: Hierarchy, depth: int | None) -> Tree:
 
     def label(path: str, name: str) -> Text:
         own, nodes = hierarchy.nodes_of(hierarchy.modules[path]), hierarchy.nodes_of(sums[path])
-        counted = f"{nodes} nodes" if own == nodes else f"{nodes} nodes, {own} of its own"
+        counted = ("1 node" if nodes == 1 else f"{nodes} nodes") + (f", {own} of its own" if own != nodes else "")
         share = 100 * sums[path].parameters / total
         said = f"{sums[path].class_name or '?'}  {counted}, {share:.1f} % of parameters"
         return Text.assemble((f"{name}  " if name else "", "bold"), said)

@@ -13,7 +13,7 @@ from modelbuild.node_tags import Tag, read_tag
 from modelbuild.scopes import tag_by_scope
 
 
-class Block(torch.nn.Module):
+class Block(torch.nn.Module):  # type: ignore[misc]
     """A block with a part, which is called twice in some tests."""
 
     def __init__(self) -> None:
@@ -22,7 +22,7 @@ class Block(torch.nn.Module):
         self.norm_1 = torch.nn.LayerNorm(2)
 
 
-class Stack(torch.nn.Module):
+class Stack(torch.nn.Module):  # type: ignore[misc]
     """Two blocks in a list."""
 
     def __init__(self) -> None:
@@ -30,7 +30,7 @@ class Stack(torch.nn.Module):
         self.layer = torch.nn.ModuleList([Block(), Block()])
 
 
-class Model(torch.nn.Module):
+class Model(torch.nn.Module):  # type: ignore[misc]
     """An encoder and a decoder that look alike, but for a gate, and a head."""
 
     def __init__(self) -> None:

@@ -18,7 +18,7 @@ from modelbuild.node_tags import SCOPES_KEY, Tag, read_tag, write_tag
 from modelbuild.tagging import read_hierarchy, restore_tags, ship, tag_exported
 
 
-class Model(torch.nn.Module):
+class Model(torch.nn.Module):  # type: ignore[misc]
     """Two layers, of which the second is tied to the first, and an embedding that is in two places."""
 
     def __init__(self) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterable
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from modelbuild.errors import ConfigError, PackageError
+from modelbuild.errors import ConfigError, HostError, PackageError
 from modelbuild.hierarchy import Hierarchy
 from modelbuild.manifest import Manifest, read_manifest
 from modelbuild.signature import Signature, signature_to_dict
@@ -30,10 +31,19 @@ def run(words: list[str]) -> int:
     if chosen.json:
         print(json.dumps(_plain(manifest, graphs, chosen.depth), indent=2))
         return 0
-    from modelbuild.render.tree import print_package  # it needs rich, which is not where packages are deployed
-
-    print_package(manifest, graphs, chosen.depth)
+    _printer()(manifest, graphs, chosen.depth)
     return 0
+
+
+def _printer() -> Callable[[Manifest, Graphs, int | None], None]:
+    try:  # only now, for rich is not where packages are deployed, and --json does without
+        from modelbuild.render.tree import print_package
+    except ModuleNotFoundError as error:
+        if str(error.name).startswith("modelbuild"):
+            raise
+        hint = "add --json, or pip install 'modelbuild[build,cpu]' (or [build,gpu])"
+        raise HostError(f"'{error.name}' is not installed", where=sys.executable, hint=hint) from error
+    return print_package
 
 
 def _chosen(words: list[str]) -> argparse.Namespace:
@@ -64,7 +74,7 @@ def _graphs(manifest: Manifest, folder: Path) -> Graphs:
     return [(Path(manifest.model_file).stem, manifest.signature, hierarchy)]
 
 
-def _plain(manifest: Manifest, graphs: Iterable[tuple[str, Signature, Hierarchy]], depth: int | None) -> dict[str, Any]:
+def _plain(manifest: Manifest, graphs: Graphs, depth: int | None) -> dict[str, Any]:
     return {
         "name": manifest.name,
         "task": manifest.task,

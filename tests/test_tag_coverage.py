@@ -113,7 +113,7 @@ def test_tags_survive_optimization(
     facts = {"hierarchy": hierarchy.facts(), "architecture": {"num_attention_heads": 2, "hidden_size": 32}}
     without = BROKEN.get((family, exporter, optimization), frozenset())
     candidate = cast(Candidate, importlib.import_module(CANDIDATES[optimization]))
-    candidate.optimize(optimization, source, facts, tmp_path, without)
+    candidate.optimize(optimization, source / MODEL_FILE, facts, tmp_path / MODEL_FILE, without)
     weights = {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir() if path.name != MODEL_FILE}
     assert ship(hierarchy, tmp_path / MODEL_FILE).shipped.tagged_nodes == 0  # type: ignore[union-attr]
     restore_tags(tmp_path / MODEL_FILE, source / MODEL_FILE)

@@ -13,9 +13,11 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from modelbuild.errors import PackageError
-from modelbuild.graph import MODEL_FILE, WEIGHTS_FILE
+from modelbuild.graph import MODEL_FILE, data_file
 from modelbuild.node_tags import SCOPES_KEY, Tag, read_tag, write_tag
 from modelbuild.tagging import read_hierarchy, restore_tags, ship, tag_exported
+
+WEIGHTS_FILE = data_file(MODEL_FILE)
 
 
 class Model(torch.nn.Module):  # type: ignore[misc]

@@ -68,10 +68,9 @@ def _chosen(words: list[str]) -> argparse.Namespace:
 def _graphs(manifest: Manifest, folder: Path) -> Graphs:
     """The graphs of a package: name, signature, modules."""
     try:
-        hierarchy = Hierarchy.of_facts(manifest.hierarchy)
+        return [(name, graph.signature, Hierarchy.of_facts(graph.hierarchy)) for name, graph in manifest.graphs.items()]
     except PackageError as error:
         raise PackageError(f"manifest.json is damaged: {error.problems[0].what}", where=str(folder)) from error
-    return [(Path(manifest.model_file).stem, manifest.signature, hierarchy)]
 
 
 def _plain(manifest: Manifest, graphs: Graphs, depth: int | None) -> dict[str, Any]:

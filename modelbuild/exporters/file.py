@@ -30,8 +30,8 @@ _LIMITS = {"opset": r"domain ai\.onnx is till opset (\d+)", "IR version": r"max 
 
 def export(component: Component, task: Task, traced: Batch, opset: int, own: OwnGraph | None, out: Path) -> None:
     """Write the graph that is brought along with the interface's names for inputs, outputs and axes, and inputs in its
-    order. Of its outputs those of the interface are kept, and of its nodes those that lead to them. Nodes that do not say
-    which module they come from are tagged as far as that can be told.
+    order. Of its outputs those of the interface are kept, and of its nodes those that lead to them. Nodes that do not
+    say which module they come from are tagged as far as that can be told.
 
     Raises ExportError when names or dtypes of inputs and outputs do not fit, or the installed ONNX Runtime cannot open
     it.

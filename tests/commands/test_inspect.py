@@ -13,7 +13,7 @@ import pytest
 
 from modelbuild.cli import main
 from modelbuild.hierarchy import Coverage, Hierarchy, Module
-from modelbuild.manifest import FILE_NAME, FileRecord, Manifest, write_manifest
+from modelbuild.manifest import FILE_NAME, FileRecord, GraphRecord, Manifest, write_manifest
 from modelbuild.signature import Signature, TensorSpec
 
 HIERARCHY = Hierarchy(
@@ -47,27 +47,35 @@ raise SystemExit(main(sys.argv[2:]))
 """
 
 
+def graph(hierarchy: dict[str, Any], name: str = "model") -> GraphRecord:
+    return GraphRecord(
+        file=f"{name}.onnx",
+        signature=Signature(
+            inputs=(TensorSpec(name="input_ids", dtype="int64", shape=("batch", "sequence")),),
+            outputs=(TensorSpec(name="logits", dtype="float32", shape=("batch", 2)),),
+        ),
+        limits={"sequence": 8},
+        may_be_empty=(),
+        sums={},
+        opsets={"": 18},
+        ir_version=8,
+        oldest_onnxruntime="1.14",
+        hierarchy=hierarchy,
+    )
+
+
 def manifest(**changes: Any) -> Manifest:
     values: dict[str, Any] = {
         "name": "tiny",
         "task": "text-classification",
-        "model_file": "model.onnx",
         "verified": True,
-        "signature": Signature(
-            inputs=(TensorSpec(name="input_ids", dtype="int64", shape=("batch", "sequence")),),
-            outputs=(TensorSpec(name="logits", dtype="float32", shape=("batch", 2)),),
-        ),
-        "limits": {"sequence": 8},
+        "graphs": {"model": graph(HIERARCHY.facts())},
         "providers": (("cpu", {}),),
         "allow_fallback": False,
         "session": {},
-        "opsets": {"": 18},
-        "ir_version": 8,
-        "oldest_onnxruntime": "1.14",
         "source": {"kind": "hub", "repository": "org/tiny", "revision": "0" * 40, "files": {"config.json": "0" * 64}},
         "build": {},
         "tools": {},
-        "hierarchy": HIERARCHY.facts(),
         "validation": {"status": "strict"},
         "benchmark": {},
         "files": {"model.onnx": FileRecord(size_bytes=1, sha256="0" * 64)},
@@ -121,6 +129,22 @@ def test_programs_get_json(package: Path, capsys: pytest.CaptureFixture[str]) ->
     }  # fmt: skip
 
 
+def test_every_graph_of_a_package_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = ("encoder_model", "decoder_model")
+    write_manifest(
+        manifest(
+            graphs={name: graph(HIERARCHY.facts(), name) for name in names},
+            files={f"{name}.onnx": FileRecord(size_bytes=1, sha256="0" * 64) for name in names},
+        ),
+        tmp_path,
+    )
+    assert main(["inspect", str(tmp_path)]) == 0
+    lines = capsys.readouterr().out.split()
+    assert [lines.count(word) for word in (*names, "TinyModel")] == [1, 1, 2]
+    assert main(["inspect", str(tmp_path), "--json"]) == 0
+    assert list(json.loads(capsys.readouterr().out)["graphs"]) == list(names)
+
+
 def test_a_package_that_was_not_verified_is_called_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_manifest(manifest(verified=False, validation={"status": "off"}), tmp_path)
     assert main(["inspect", str(tmp_path)]) == 0
@@ -141,7 +165,7 @@ def test_a_package_that_was_not_verified_is_called_so(tmp_path: Path, capsys: py
 def test_packages_that_know_less_of_their_modules_are_shown(
     hierarchy: dict[str, Any], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_manifest(manifest(hierarchy=hierarchy), tmp_path)
+    write_manifest(manifest(graphs={"model": graph(hierarchy)}), tmp_path)
     assert main(["inspect", str(tmp_path)]) == 0
     out = capsys.readouterr().out
     assert said in out
@@ -172,10 +196,13 @@ def _edit(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], object
         (lambda folder: (folder / FILE_NAME).write_text('{"format": 1'), "manifest.json cannot be read"),
         (lambda folder: (folder / FILE_NAME).write_text("[1, 2]"), "manifest.json is damaged"),
         (_edit(lambda data: data.pop("task")), "manifest.json is damaged"),
-        (_edit(lambda data: data.update(signature={"inputs": 3})), "manifest.json is damaged"),
-        (_edit(lambda data: data.update(hierarchy=[])), "manifest.json is damaged: the module hierarchy is damaged"),
+        (_edit(lambda data: data["graphs"]["model"].update(signature={"inputs": 3})), "manifest.json is damaged"),
         (
-            _edit(lambda data: data["hierarchy"].update(modules={"encoder": "many"})),
+            _edit(lambda data: data["graphs"]["model"].update(hierarchy=[])),
+            "manifest.json is damaged: the module hierarchy is damaged",
+        ),
+        (
+            _edit(lambda data: data["graphs"]["model"]["hierarchy"].update(modules={"encoder": "many"})),
             "manifest.json is damaged: the module hierarchy is damaged",
         ),
         (_edit(lambda data: data.update(format=99)), "the package has format 99"),

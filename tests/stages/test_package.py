@@ -33,7 +33,7 @@ def packaged(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_config_and_manifest_tell_of_the_modules(packaged: Path) -> None:
     told = json.loads((packaged / "config.json").read_text(encoding="utf-8"))["modelbuild"]
-    hierarchy = Hierarchy.of_facts(read_manifest(packaged).hierarchy)
+    hierarchy = Hierarchy.of_facts(read_manifest(packaged).graphs["model"].hierarchy)
     assert told["format"] == 1
     model = told["graphs"]["model"]
     assert model["strategy"] == hierarchy.strategy == "dynamo"
@@ -70,5 +70,5 @@ def test_a_package_without_config_has_its_modules_in_the_manifest(tmp_path: Path
     finished = run(*BUILD, "sidecar=off", "out=package", cwd=tmp_path)
     assert finished.returncode == 0, finished.stderr
     assert not (tmp_path / "package" / "config.json").exists()
-    assert read_manifest(tmp_path / "package").hierarchy["module_types"]["BertLayer"] == 2
+    assert read_manifest(tmp_path / "package").graphs["model"].hierarchy["module_types"]["BertLayer"] == 2
     assert load(tmp_path / "package").manifest.name == "bert-tiny"

@@ -18,6 +18,7 @@ COMMANDS: dict[str, str] = {
     "plan": "modelbuild.commands.plan",
     "why": "modelbuild.commands.why",
     "gc": "modelbuild.commands.gc",
+    "inspect": "modelbuild.commands.inspect",
     "compose": "modelbuild.commands.compose",
     "stage": "modelbuild.commands.stage",
 }

@@ -1,4 +1,4 @@
-"""Reading ONNX files: signature, opsets, operators, hierarchy. Weights are not loaded."""
+"""Reading ONNX files: signature, opsets, operators. Weights are not loaded."""
 
 from __future__ import annotations
 
@@ -7,17 +7,15 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import onnx
 from onnx import TensorProto, helper
 
 from modelbuild.errors import PackageError
+from modelbuild.node_tags import all_bodies, all_nodes, load_graph, read_tag
 from modelbuild.signature import Signature, TensorSpec
 
 MODEL_FILE = "model.onnx"
-SCOPES_KEY = "pkg.torch.onnx.name_scopes"
-CLASSES_KEY = "pkg.torch.onnx.class_hierarchy"
 
 # The first ONNX Runtime release with each opset and IR version, from its published compatibility table
 # (onnxruntime.ai/docs/reference/compatibility.html) and, where that ends, from the release of ONNX that it was built
@@ -82,13 +80,8 @@ def data_file(file: str) -> str:
 
 def read_graph(model: Path) -> GraphFacts:
     """The facts of the ONNX file `model`. Raises PackageError when it cannot be parsed."""
-    try:
-        proto = onnx.load(model, load_external_data=False)
-    except Exception as error:
-        raise PackageError(f"not an ONNX file: {error}", where=str(model)) from error
-    if not proto.opset_import:  # protobuf reads an empty file as an empty model
-        raise PackageError("not an ONNX file: it names no opset", where=str(model))
-    nodes = list(_nodes(proto))
+    proto = load_graph(model)
+    nodes = list(all_nodes(proto))
     counts = Counter(node_type(node.domain, node.op_type) for node in nodes)
     opsets = {_domain(entry.domain): entry.version for entry in proto.opset_import}
     used = {"", *(_domain(node.domain) for node in nodes)}
@@ -97,33 +90,10 @@ def read_graph(model: Path) -> GraphFacts:
         opsets={domain: version for domain, version in opsets.items() if domain in used},
         ir_version=proto.ir_version,
         operators=dict(sorted(counts.items())),
-        tagged_nodes=sum(any(p.key == SCOPES_KEY for p in node.metadata_props) for node in nodes),
+        tagged_nodes=sum(read_tag(node) is not None for node in nodes),
         data_files=_data_files(proto, model),
         functions=frozenset(node_type(function.domain, function.name) for function in proto.functions),
     )
-
-
-def module_tree(model: Path) -> dict[str, int]:
-    """Nodes per PyTorch module path in the ONNX file `model`, for the nodes that are tagged; `""` is the model
-    itself.
-    """
-    proto = onnx.load(model, load_external_data=False)
-    counts: Counter[str] = Counter()
-    for node in _nodes(proto):
-        scopes = next((p.value for p in node.metadata_props if p.key == SCOPES_KEY), None)
-        if scopes is not None:
-            counts[innermost_module(scopes)] += 1
-    return dict(sorted(counts.items()))
-
-
-def innermost_module(scopes: str) -> str:
-    """The module path in a node's scopes, which torch writes as a list whose last entry is the operator.
-
-    Torch puts a placeholder where it saw no module; such a node belongs to the model itself.
-    """
-    paths = [part.strip(" '\"") for part in scopes.strip("[]").split(",")]
-    inner = paths[-2] if len(paths) > 1 else ""
-    return "" if inner.startswith("_empty_nn_module_stack") else inner
 
 
 def node_type(domain: str, op_type: str) -> str:
@@ -133,20 +103,6 @@ def node_type(domain: str, op_type: str) -> str:
 
 def _domain(name: str) -> str:
     return "" if name == _DEFAULT_DOMAIN else name
-
-
-def _bodies(proto: onnx.ModelProto) -> Iterator[Any]:
-    """The graph, the functions, and every subgraph inside them."""
-    waiting = [proto.graph, *proto.functions]
-    while waiting:
-        body = waiting.pop(0)
-        yield body
-        for attribute in (attribute for node in body.node for attribute in node.attribute):
-            waiting += [attribute.g] if attribute.HasField("g") else attribute.graphs
-
-
-def _nodes(proto: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
-    return (node for body in _bodies(proto) for node in body.node)
 
 
 def _data_files(proto: onnx.ModelProto, model: Path) -> dict[str, int]:
@@ -165,9 +121,9 @@ def _data_files(proto: onnx.ModelProto, model: Path) -> dict[str, int]:
 
 def _tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
     """Every tensor: weights, and constants in the attributes of nodes."""
-    for body in _bodies(proto):
+    for body in all_bodies(proto):
         yield from getattr(body, "initializer", ())
-    for attribute in (attribute for node in _nodes(proto) for attribute in node.attribute):
+    for attribute in (attribute for node in all_nodes(proto) for attribute in node.attribute):
         if attribute.HasField("t"):
             yield attribute.t
         yield from attribute.tensors

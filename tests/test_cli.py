@@ -17,7 +17,7 @@ MINE = "name: mine\nsource: {kind: init, architecture: BertModel}\n"
 WRONG = [
     (["plna"], "error[CFG]: there is no command 'plna': did you mean 'plan'?"),
     (["wy", "opset=17"], "error[CFG]: there is no command 'wy': did you mean 'why'?"),
-    (["frobnicate"], "error[CFG]: there is no command 'frobnicate': choose one of gc, plan, why"),
+    (["frobnicate"], "error[CFG]: there is no command 'frobnicate': choose one of gc, inspect, plan, why"),
     (["opset=99"], "error[CFG]: there is no opset=99: overrides: choose one of 17, 18, 20, 21, auto"),
     (["opest=17"], "error[CFG]: there is no key 'opest': overrides: did you mean 'opset'?"),
     (["+opest=17"], "error[CFG]: there is no key 'opest': overrides: did you mean 'opset'?"),

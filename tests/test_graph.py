@@ -12,15 +12,12 @@ from onnx import TensorProto, helper, numpy_helper
 
 from modelbuild.errors import PackageError
 from modelbuild.graph import (
-    CLASSES_KEY,
     MODEL_FILE,
-    SCOPES_KEY,
-    innermost_module,
     installed_version,
-    module_tree,
     node_type,
     read_graph,
 )
+from modelbuild.node_tags import CLASSES_KEY, SCOPES_KEY
 from modelbuild.signature import TensorSpec
 
 SCOPES = ("['', 'encoder', 'encoder.layer', 'add']", "['', 'encoder', 'encoder.layer', 'gelu']", "['', 'relu']", None)
@@ -93,24 +90,6 @@ def test_operators_are_counted_with_their_domain(model: Path) -> None:
 
 def test_a_node_is_tagged_when_it_names_its_module(model: Path) -> None:
     assert read_graph(model).tagged_nodes == 3
-
-
-def test_the_module_tree_counts_the_nodes_of_each_innermost_module(model: Path) -> None:
-    assert module_tree(model) == {"": 1, "encoder.layer": 2}
-
-
-@pytest.mark.parametrize(
-    ("scopes", "module"),
-    [
-        ("['', 'bert', 'bert.encoder.layer.0', 'linear_3']", "bert.encoder.layer.0"),
-        ("['', 'relu']", ""),
-        ("['relu']", ""),
-        ("[]", ""),
-        ("['', '_empty_nn_module_stack_from_metadata_hook', 'add']", ""),
-    ],
-)
-def test_the_innermost_module_is_the_one_before_the_operator(scopes: str, module: str) -> None:
-    assert innermost_module(scopes) == module
 
 
 @pytest.mark.parametrize(
@@ -192,7 +171,6 @@ def test_nodes_of_subgraphs_and_functions_count(model: Path) -> None:
     }  # fmt: skip
     assert (facts.nodes, facts.tagged_nodes) == (8, 5)
     assert facts.opsets == {"": 18, "com.microsoft": 1, "ai.onnx.ml": 3}
-    assert module_tree(model) == {"": 1, "encoder.layer": 2, "head": 2}
 
 
 def test_data_files_are_named_with_the_size_that_they_must_have(tmp_path: Path) -> None:
@@ -208,7 +186,6 @@ def test_weights_are_not_read(tmp_path: Path) -> None:
     onnx.save(tiny(), path, save_as_external_data=True, location="model.onnx.data", size_threshold=0)
     (tmp_path / "model.onnx.data").unlink()
     assert read_graph(path).nodes == 4
-    assert module_tree(path) == {"": 1, "encoder.layer": 2}
 
 
 @pytest.mark.parametrize("content", [b"", b"not a protobuf", b"{}", b"\x08\x0a"])

@@ -33,12 +33,12 @@ LONGER = {"spec": 300}
 # The rooms of the house, from the ground up. A module imports from rows below its own, and from its own room.
 ROWS = (
     ("", "errors", "suggest", "digest", "config.location", "model_files", "locks"),
-    ("signature", "providers", "session_keys", "report", "masks", "config_fields", "weights"),
+    ("signature", "providers", "session_keys", "report", "masks", "config_fields", "weights", "hierarchy", "node_tags"),
     ("strict",),
     ("interface", "model_spec"),
     ("tasks", "samples"),
-    ("spec", "manifest", "parity", "checkpoint", "model_config", "weight_files", "batches", "text_limits"),
-    ("agreement",),
+    ("spec", "manifest", "parity", "checkpoint", "model_config", "weight_files", "batches", "text_limits", "scopes"),
+    ("agreement", "tagging"),
     ("stage_spec",),
     ("architectures", "component"),
     ("sources", "reference", "tokenizer", "graph", "runtime", "families"),

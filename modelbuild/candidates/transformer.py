@@ -1,7 +1,7 @@
 """Transformer fusions: embeddings, attention, layer normalization and GELU become one operator each.
 
-Which optimizer finds the patterns depends on the exporter: onnxscript's for dynamo's graphs, whose nodes say which
-module they come from, ONNX Runtime's for TorchScript's, whose nodes do not.
+Which optimizer finds the patterns depends on the exporter: onnxscript's for dynamo's graphs, whose exporter says
+of nodes which module they come from, ONNX Runtime's for TorchScript's, whose exporter does not.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from typing import Any
 
 from modelbuild.candidates import ort_level
 from modelbuild.errors import OptimizeError, first_line
+from modelbuild.hierarchy import Hierarchy
 
 
 def fusions(kind: str, facts: Mapping[str, Any]) -> tuple[str, ...]:
     """The names of the fusions for graphs of the exporter, and of what ONNX Runtime does after them."""
-    if facts["hierarchy"]["tagged_nodes"]:
+    if Hierarchy.of_facts(facts["hierarchy"]).tagged_by_exporter:
         from modelbuild.fusions import dynamo
 
         return (*dynamo.FUSIONS, *ort_level.fusions("extended", facts))
@@ -45,7 +46,7 @@ def optimize(
 
 
 def _fuse(model: Path, facts: Mapping[str, Any], fused: Path, without: frozenset[str]) -> None:
-    if facts["hierarchy"]["tagged_nodes"]:
+    if Hierarchy.of_facts(facts["hierarchy"]).tagged_by_exporter:
         from modelbuild.fusions import dynamo
 
         dynamo.fuse(model, fused, without)

@@ -16,10 +16,12 @@ from onnxscript import version_converter
 
 from modelbuild.component import Component
 from modelbuild.errors import ExportError, first_line
-from modelbuild.graph import CLASSES_KEY, SCOPES_KEY, data_file
+from modelbuild.graph import data_file
 from modelbuild.graph_source import OwnGraph
 from modelbuild.interface import Interface
+from modelbuild.node_tags import CLASSES_KEY, SCOPES_KEY
 from modelbuild.samples import Batch
+from modelbuild.tagging import tag_exported
 from modelbuild.tasks import Task
 
 OLDEST_NATIVE_OPSET = 18
@@ -48,6 +50,7 @@ def export(component: Component, task: Task, traced: Batch, opset: int, own: Own
     _forget_source_lines(graph)
     _tag_from_the_model(graph)
     ir.save(graph, out, external_data=data_file(out.name))
+    tag_exported(out, component.module.model)
 
 
 def _capture(component: Component, traced: Batch, opset: int) -> ir.Model:

@@ -20,6 +20,7 @@ from modelbuild.interface import Interface
 from modelbuild.runtime.session import SEE_MESSAGE, SessionSettings, open_session
 from modelbuild.samples import Batch
 from modelbuild.suggest import did_you_mean
+from modelbuild.tagging import tag_exported
 from modelbuild.tasks import Task
 
 _STACK_TRACE = "pkg.torch.onnx.stack_trace"
@@ -29,7 +30,8 @@ _LIMITS = {"opset": r"domain ai\.onnx is till opset (\d+)", "IR version": r"max 
 
 def export(component: Component, task: Task, traced: Batch, opset: int, own: OwnGraph | None, out: Path) -> None:
     """Write the graph that is brought along with the interface's names for inputs, outputs and axes, and inputs in its
-    order. Of its outputs those of the interface are kept, and of its nodes those that lead to them.
+    order. Of its outputs those of the interface are kept, and of its nodes those that lead to them. Nodes that do not
+    say which module they come from are tagged as far as that can be told.
 
     Raises ExportError when names or dtypes of inputs and outputs do not fit, or the installed ONNX Runtime cannot open
     it.
@@ -42,6 +44,7 @@ def export(component: Component, task: Task, traced: Batch, opset: int, own: Own
     _name_axes(graph, component.interface)
     _forget_source_lines(graph)
     ir.save(graph, out, external_data=data_file(out.name))
+    tag_exported(out, component.module.model)
     _require_opens(graph, own, out)
 
 

@@ -16,6 +16,7 @@ from modelbuild.errors import ExportError, first_line
 from modelbuild.graph import MODEL_FILE, data_file
 from modelbuild.graph_source import OwnGraph
 from modelbuild.samples import Batch
+from modelbuild.tagging import tag_exported
 from modelbuild.tasks import OPTIONAL_INPUTS, Task
 
 _AXIS_NAMES = {"batch_size": "batch", "sequence_length": "sequence", "num_choices": "choices"}
@@ -25,6 +26,7 @@ def export(component: Component, task: Task, traced: Batch, opset: int, own: Own
     """Export the model as `optimum-cli export onnx` would, without its own validation, which only warns.
 
     Optimum makes its own inputs to trace with; those of `traced` give the names and their order, which are checked.
+    Nodes are tagged by the scopes in their names, as far as these go (see `scopes`).
     """
     logging.getLogger("optimum").setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".optimum.") as scratch:
@@ -34,6 +36,7 @@ def export(component: Component, task: Task, traced: Batch, opset: int, own: Own
         _order_inputs(graph, list(traced.inputs))
         _name_axes(graph)
         ir.save(graph, out, external_data=data_file(out.name))
+    tag_exported(out, component.module.model)
 
 
 def _exported(model: torch.nn.Module, task: Task, opset: int, scratch: Path) -> ir.Model:

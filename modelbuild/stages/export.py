@@ -14,7 +14,7 @@ from modelbuild.component import Component
 from modelbuild.errors import ExportError
 from modelbuild.exporters import EXPORTERS, Exporter
 from modelbuild.families.split import components_of
-from modelbuild.graph import GraphFacts, module_tree, read_graph
+from modelbuild.graph import GraphFacts, read_graph
 from modelbuild.graph_source import OwnGraph
 from modelbuild.interface import Interface
 from modelbuild.operator_libraries import verified_libraries
@@ -23,6 +23,7 @@ from modelbuild.report import Report
 from modelbuild.samples import Batch, sample, typical_sizes
 from modelbuild.signature import signature_to_dict
 from modelbuild.stage_spec import ExportSpec, GraphFiles
+from modelbuild.tagging import read_hierarchy
 from modelbuild.tasks import TASKS
 
 SPEC = ExportSpec
@@ -30,6 +31,8 @@ REPORT: str | None = "report.json"
 
 # Sizes to trace with: distinct primes, so that an axis that was taken for a constant shows.
 _TRACE_BATCH, _TRACE_LENGTH, _TRACE_PAST = 3, 7, 11
+# Where each exporter's nodes say which module they come from.
+_STRATEGIES = {"dynamo": "dynamo", "optimum": "torchscript", "file": "file"}
 # How many tensors of the checkpoint that the model has no place for are named in the report.
 _KEYS_SHOWN = 20
 
@@ -56,6 +59,8 @@ def run(spec: ExportSpec, inputs: Mapping[str, Path], out: Path) -> Report:
         path.parent.mkdir(parents=True, exist_ok=True)
         exporter.export(component, task, traced_batch(component.interface), opset, own, path)
         facts[component.name] = _facts(component, original.module, path, opset)
+        hierarchy = read_hierarchy(path, _STRATEGIES[spec.exporter.kind], component.module.model)
+        facts[component.name]["hierarchy"] = hierarchy.facts()
     return Report(
         stage="export",
         facts={
@@ -85,12 +90,6 @@ def _facts(component: Component, model: torch.nn.Module, path: Path, opset: int)
         "opsets": dict(graph.opsets),
         "ir_version": graph.ir_version,
         "operators": dict(graph.operators),
-        "hierarchy": {
-            "nodes": graph.nodes,
-            "tagged_nodes": graph.tagged_nodes,
-            "tagged_share": round(graph.tagged_nodes / max(1, graph.nodes), 4),
-            "modules": module_tree(path),
-        },
         "architecture": {
             "model_type": getattr(config, "model_type", None),
             "hidden_size": getattr(config, "hidden_size", None),

@@ -15,12 +15,14 @@ from modelbuild.fusions.blame import verdict
 from modelbuild.fusions.budget import attention_budget, fused_operators
 from modelbuild.graph import GraphFacts, read_graph
 from modelbuild.graph_match import match
+from modelbuild.hierarchy import Hierarchy
 from modelbuild.interface import Interface
 from modelbuild.operator_libraries import verified_libraries
 from modelbuild.report import Check, Report, named_after, read_report
 from modelbuild.signature import signature_to_dict
 from modelbuild.spec import Optimization
 from modelbuild.stage_spec import OptimizeSpec
+from modelbuild.tagging import restore_tags, ship
 
 SPEC = OptimizeSpec
 REPORT: str | None = "report.json"
@@ -60,10 +62,12 @@ def run(spec: OptimizeSpec, inputs: Mapping[str, Path], out: Path) -> Report:
         kind = spec.optimization.kind
         job = _Job(kind=kind, source=source / facts["file"], facts=facts, out=target, custom_ops=libraries)
         matched = _optimized(job)
+        restore_tags(target, job.source)
+        hierarchy = ship(Hierarchy.of_facts(facts["hierarchy"]), target)
         before, after = read_graph(job.source), read_graph(target)
         fusions, fused, warned = _fusions(spec.optimization, after, facts)
         checks += named_after(name if len(exported) > 1 else "", (matched, *fusions))
-        components[name] = _facts(before, after, facts) | fused
+        components[name] = _facts(before, after, facts) | fused | {"hierarchy": hierarchy.facts()}
         warnings += [f"{name}: {text}" if len(exported) > 1 else text for text in warned]
     return Report(
         stage="optimize",
@@ -163,9 +167,4 @@ def _facts(before: GraphFacts, after: GraphFacts, facts: Mapping[str, Any]) -> d
         "nodes": after.nodes,
         "tagged_nodes": after.tagged_nodes,
         "operators": dict(after.operators),
-        "hierarchy": {
-            **facts["hierarchy"],
-            "shipped_nodes": after.nodes,
-            "shipped_tagged_nodes": after.tagged_nodes,
-        },
     }

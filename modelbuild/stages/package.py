@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import replace
@@ -10,9 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from modelbuild.digest import write_json
 from modelbuild.graph import installed_version, read_graph
+from modelbuild.hierarchy import Hierarchy, summary
 from modelbuild.interface import Interface
 from modelbuild.manifest import GraphRecord, Manifest, record_file, record_files, write_manifest
+from modelbuild.model_files import CONFIG_FILE
 from modelbuild.operator_libraries import copy_libraries
 from modelbuild.render.package import package_readme, report_html
 from modelbuild.report import Report, read_report, require_passed
@@ -42,6 +46,7 @@ def run(spec: PackageSpec, inputs: Mapping[str, Path], out: Path) -> Report:
     for stage in ("optimize", "sidecar"):
         shutil.copytree(inputs[stage], out, ignore=shutil.ignore_patterns("report.json"), dirs_exist_ok=True)
     components = read_report(inputs["optimize"] / "report.json").facts["components"]
+    _describe(out / CONFIG_FILE, components)
     libraries = copy_libraries(spec.custom_ops, inputs, out)
     _write_golden(spec, components, out, libraries)
     manifest = _manifest(spec, components, validation, benchmark, out, libraries)
@@ -52,6 +57,16 @@ def run(spec: PackageSpec, inputs: Mapping[str, Path], out: Path) -> Report:
     write_manifest(replace(manifest, files=files), out)
     load(out)
     return Report(stage="package", facts={"verified": manifest.verified, "files": len(files)})
+
+
+def _describe(config: Path, components: Mapping[str, Any]) -> None:
+    """Say in `config.json`, if there is one, under a key that Hugging Face's readers leave alone, what modules the
+    graphs are made of.
+    """
+    if config.is_file():
+        values = json.loads(config.read_text(encoding="utf-8"))
+        modules = {name: Hierarchy.of_facts(facts["hierarchy"]) for name, facts in components.items()}
+        write_json(config, values | {"modelbuild": summary(modules)})
 
 
 def _write_golden(spec: PackageSpec, components: Mapping[str, Any], out: Path, libraries: tuple[str, ...]) -> None:

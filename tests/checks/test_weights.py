@@ -28,6 +28,7 @@ from modelbuild.reference import load_reference
 from modelbuild.report import Check
 from modelbuild.spec import Opset, Precision, Providers, Session, Validation
 from modelbuild.stage_spec import StageModel, ValidateSpec
+from modelbuild.tagging import read_hierarchy
 from modelbuild.tasks import TASKS, TaskName
 from modelbuild.weights.account import Account, Entry
 from modelbuild.weights.tensors import Original
@@ -116,7 +117,7 @@ def _optimize(model: Any, optimization: str, folder: Path, out: Path) -> None:
         "architecture": {
             "model_type": model.config.model_type, "hidden_size": 32, "num_attention_heads": 2, "num_hidden_layers": 2,
         },
-        "hierarchy": {"tagged_nodes": read_graph(folder / MODEL_FILE).tagged_nodes},
+        "hierarchy": read_hierarchy(folder / MODEL_FILE, "unknown").facts(),
     }  # fmt: skip
     candidate = cast(Candidate, importlib.import_module(CANDIDATES[optimization]))
     candidate.optimize(optimization, folder / MODEL_FILE, facts, out / MODEL_FILE)

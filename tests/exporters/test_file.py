@@ -12,11 +12,12 @@ from typing import Any, cast
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import TensorProto, helper, numpy_helper
 from processes import builds, run, stages_started
 from tiny_models import WEIGHTS_FILE
 
-from modelbuild.component import Component
+from modelbuild.component import Component, Named
 from modelbuild.config.compose import compose
 from modelbuild.digest import sha256_file
 from modelbuild.errors import ExportError
@@ -34,11 +35,11 @@ from modelbuild.text_limits import Limits, text_interface
 
 Inputs = dict[str, np.ndarray[Any, np.dtype[Any]]]
 TASK = TASKS["feature-extraction"]
-# The exporter asks a component for its interface alone: what it is made of is in the file.
+# The exporter asks a component for its interface, and which modules there are: what it computes is in the file.
 COMPONENT = Component(
     name="model",
     file=MODEL_FILE,
-    module=cast(Any, None),
+    module=Named(torch.nn.Module()),
     interface=text_interface(TASK, TEXT_INPUTS, Limits(vocab_size=8, type_vocab_size=2, max_positions=16)),
 )
 NAMES = ("input_ids", "attention_mask")

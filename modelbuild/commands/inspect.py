@@ -1,0 +1,111 @@
+"""`python -m modelbuild inspect PACKAGE`: what a package is, and the modules that its graphs are made of."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from modelbuild.errors import ConfigError, HostError, PackageError
+from modelbuild.hierarchy import Hierarchy
+from modelbuild.manifest import Manifest, read_manifest
+from modelbuild.signature import Signature, signature_to_dict
+
+Graphs = list[tuple[str, Signature, Hierarchy]]
+
+
+def run(words: list[str]) -> int:
+    """Print the package in the folder that `words` name. Returns 0.
+
+    Raises PackageError when there is no such folder, or no package in it, or its manifest is damaged.
+    """
+    chosen = _chosen(words)
+    folder = Path(chosen.package)
+    if not folder.is_dir():
+        raise PackageError("no such folder", where=str(folder), hint="give the folder of a package")
+    manifest = read_manifest(folder)
+    graphs = _graphs(manifest, folder)
+    if chosen.json:
+        print(json.dumps(_plain(manifest, graphs, chosen.depth), indent=2))
+        return 0
+    _printer()(manifest, graphs, chosen.depth)
+    return 0
+
+
+def _printer() -> Callable[[Manifest, Graphs, int | None], None]:
+    try:  # only now, for rich is not where packages are deployed, and --json does without
+        from modelbuild.render.tree import print_package
+    except ModuleNotFoundError as error:
+        if str(error.name).startswith("modelbuild"):
+            raise
+        hint = "add --json, or pip install 'modelbuild[build,cpu]' (or [build,gpu])"
+        raise HostError(f"'{error.name}' is not installed", where=sys.executable, hint=hint) from error
+    return print_package
+
+
+def _chosen(words: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m modelbuild inspect", description=__doc__, exit_on_error=False)
+    parser.add_argument("package", metavar="PACKAGE", nargs="?", help="the folder of a package")
+    parser.add_argument("--depth", type=int, metavar="N", help="show so many levels of modules below the model")
+    parser.add_argument("--json", action="store_true", help="print it for programs")
+    hint = "see python -m modelbuild inspect --help"
+    try:
+        chosen, unknown = parser.parse_known_args(words)
+    except argparse.ArgumentError as error:
+        raise ConfigError(str(error), hint=hint) from error
+    if unknown:
+        raise ConfigError(f"inspect does not take {' '.join(unknown)}", hint=hint)
+    if chosen.package is None:
+        raise ConfigError("inspect takes the folder of a package", hint=hint)
+    if chosen.depth is not None and chosen.depth < 0:
+        raise ConfigError(f"argument --depth: {chosen.depth} is below 0", hint=hint)
+    return chosen
+
+
+def _graphs(manifest: Manifest, folder: Path) -> Graphs:
+    """The graphs of a package: name, signature, modules."""
+    try:
+        return [(name, graph.signature, Hierarchy.of_facts(graph.hierarchy)) for name, graph in manifest.graphs.items()]
+    except PackageError as error:
+        raise PackageError(f"manifest.json is damaged: {error.problems[0].what}", where=str(folder)) from error
+
+
+def _plain(manifest: Manifest, graphs: Graphs, depth: int | None) -> dict[str, Any]:
+    return {
+        "name": manifest.name,
+        "task": manifest.task,
+        "source": dict(manifest.source),
+        "verified": manifest.verified,
+        "graphs": {
+            name: {**signature_to_dict(signature), **_modules(hierarchy, depth)}
+            for name, signature, hierarchy in graphs
+        },
+    }
+
+
+def _modules(hierarchy: Hierarchy, depth: int | None) -> dict[str, Any]:
+    own, sums, depths = hierarchy.modules, hierarchy.with_children(), hierarchy.depths()
+    coverage = {"exported": hierarchy.exported, "shipped": hierarchy.shipped}
+    return {
+        "strategy": hierarchy.strategy,
+        "coverage": {
+            name: {"nodes": found.nodes, "tagged_nodes": found.tagged_nodes, "share": found.share}
+            for name, found in coverage.items()
+            if found
+        },
+        "module_types": hierarchy.module_types(),
+        "modules": {
+            path: {
+                "class": module.class_name,
+                "nodes": hierarchy.nodes_of(module),
+                "nodes_with_children": hierarchy.nodes_of(sums[path]),
+                "parameters": module.parameters,
+                "parameters_with_children": sums[path].parameters,
+            }
+            for path, module in own.items()
+            if depth is None or depths[path] <= depth
+        },
+    }

@@ -82,4 +82,4 @@ def test_each_fusion_can_be_left_out_alone_and_the_model_still_runs(exported: Pa
 def test_export_counts_the_layers_of_shared_groups_as_often_as_they_run(tmp_path: Path) -> None:
     model = tiny_model("AlbertModel", _NAMES | {"embedding_size": 16, "inner_group_num": 2})
     facts = read_report(export_tiny(model, tmp_path) / "report.json").facts
-    assert facts["architecture"]["num_hidden_layers"] == 4
+    assert facts["components"]["model"]["architecture"]["num_hidden_layers"] == 4

@@ -12,27 +12,64 @@ from modelbuild.errors import ExportError
 from modelbuild.model_files import CONFIG_FILE
 from modelbuild.model_spec import InitSource
 from modelbuild.suggest import did_you_mean
-from modelbuild.tasks import Task
+from modelbuild.tasks import TASKS, Task, TaskName
 
 
 def architecture_for(config: Mapping[str, Any], task: Task) -> str:
     """The class that transformers builds for `task` from a model config: `BertForMaskedLM` for bert and fill-mask.
 
-    Raises ExportError when the model type has no class for the task.
+    Raises ExportError, with the tasks that the model type has, when it has no class for this one, or a class that does
+    not take what the task gives it.
     """
-    mapping = getattr(transformers, task.auto_class)._model_mapping  # noqa: SLF001 - there is no public one
     model_type = config["model_type"]
+    found = _class_name(model_type, task)
+    if found is None:
+        raise ExportError(
+            f"transformers has no {task.name} model for model_type '{model_type}'", **_way_out(model_type)
+        )
+    taken = _main_input(found)
+    if taken not in task.inputs:
+        raise ExportError(
+            f"a {found} takes {taken}, and {task.name} has {', '.join(task.inputs)}", **_way_out(model_type)
+        )
+    return found
+
+
+def tasks_of(config: Mapping[str, Any]) -> tuple[TaskName, ...]:
+    """The tasks that a model of this config can be built for; none where transformers does not know its type.
+
+    Where it has no `model_type`, it is that of the first of its `architectures`.
+    """
+    declared = next(iter(config.get("architectures") or ()), "")
+    own_config = getattr(getattr(transformers, declared, None), "config_class", None)
+    model_type = str(config.get("model_type") or getattr(own_config, "model_type", ""))
+    found = {task.name: _class_name(model_type, task) for task in TASKS.values()}
+    return tuple(name for name, built in found.items() if built and _main_input(built) in TASKS[name].inputs)
+
+
+def _class_name(model_type: str, task: Task) -> str | None:
+    """The class that transformers builds, or None. Tasks of other libraries have no mapping there."""
+    mapping = getattr(getattr(transformers, task.auto_class, None), "_model_mapping", {})
     known = transformers.CONFIG_MAPPING
     config_class = known[model_type] if model_type in known else None  # noqa: SIM401 - its get() loads nothing
     if config_class is None or config_class not in mapping:
-        raise ExportError(
-            f"transformers has no {task.name} model for model_type '{model_type}'",
-            where=CONFIG_FILE,
-            hint="choose another task" if config_class else did_you_mean(model_type, known.keys()),
-        )
+        return None
     found = mapping[config_class]
-    first = found[0] if isinstance(found, tuple) else found
-    return str(first.__name__)
+    return str((found[0] if isinstance(found, tuple) else found).__name__)
+
+
+def _main_input(architecture: str) -> str:
+    """What a class takes first: `input_ids`, `pixel_values`, `input_features`."""
+    return str(getattr(transformers, architecture).main_input_name)
+
+
+def _way_out(model_type: str) -> dict[str, str]:
+    """Where to look and what to do when a model type does not have a task."""
+    known = transformers.CONFIG_MAPPING
+    if model_type not in known:
+        return {"where": CONFIG_FILE, "hint": did_you_mean(model_type, known.keys())}
+    tasks = tasks_of({"model_type": model_type})
+    return {"where": "task.name", "hint": f"choose task={'|'.join(tasks)}" if tasks else "no task fits it"}
 
 
 def attention_for(config: Any, task: Task) -> str:

@@ -100,18 +100,25 @@ def _require_preprocessor(preprocessor: Preprocessor, located: Located) -> None:
 
 
 def _task(spec: BuildSpec, config: Mapping[str, Any]) -> TaskName:
+    """The task that was asked for, or the only one that the architectures in `config` tell."""
     if spec.task.name != "auto":
         return spec.task.name
     named = config.get("architectures")
-    architecture = named[0] if isinstance(named, list) and named and isinstance(named[0], str) else None
-    task = task_of(architecture) if architecture else None
-    if task is None:
-        raise ConfigError(
-            f"the task of a {architecture or 'model without architectures'} cannot be told",
-            where="task.name",
-            hint=f"choose task={'|'.join(TASKS)}",
-        )
-    return task.name
+    architectures = [name for name in named if isinstance(name, str)] if isinstance(named, list) else []
+    told: dict[TaskName, str] = {}
+    for name in architectures:
+        if task := task_of(name):
+            told.setdefault(task.name, name)
+    if len(told) == 1:
+        return next(iter(told))
+    from modelbuild.architectures import tasks_of  # imports transformers, which builds that know their task do without
+
+    which = " or a ".join(told.values()) or next(iter(architectures), "model without architectures")
+    raise ConfigError(
+        f"the task of a {which} cannot be told",
+        where="task.name",
+        hint=f"choose task={'|'.join(told or tasks_of(config) or TASKS)}",
+    )
 
 
 def stage_specs(build: ResolvedBuild, host: Mapping[str, str]) -> dict[str, Strict]:

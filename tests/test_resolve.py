@@ -70,8 +70,13 @@ def from_folder(folder: Path, **groups: Any) -> ResolvedBuild:
 )
 def test_the_task_is_read_from_the_architecture(folder: Path, architecture: str, task: str) -> None:
     assert resolved(architecture).task == task
-    write_config(folder, [architecture, "OtherModel"])
+    write_config(folder, [architecture])
     assert from_folder(folder).task == task
+
+
+def test_architectures_of_one_task_tell_it_whatever_else_there_is(folder: Path) -> None:
+    write_config(folder, ["BertForPreTraining", "BertForMaskedLM", "RobertaForMaskedLM"])
+    assert from_folder(folder).task == "fill-mask"
 
 
 def test_a_task_that_is_asked_for_is_taken_whatever_the_architecture(folder: Path) -> None:
@@ -85,6 +90,25 @@ def test_without_architectures_the_task_is_asked_for(folder: Path, architectures
         from_folder(folder)
     (line,) = caught.value.lines()
     assert line.startswith("error[CFG]: the task of a model without architectures cannot be told: task.name: choose")
+
+
+def test_architectures_of_several_tasks_are_refused_with_the_choice_between_them(folder: Path) -> None:
+    write_config(folder, ["BertForMaskedLM", "BertForQuestionAnswering", "BertForMaskedLM"])
+    with pytest.raises(ConfigError) as caught:
+        from_folder(folder)
+    assert caught.value.lines() == [
+        "error[CFG]: the task of a BertForMaskedLM or a BertForQuestionAnswering cannot be told: task.name: "
+        "choose task=fill-mask|question-answering"
+    ]
+    assert from_folder(folder, task={"name": "question-answering"}).task == "question-answering"
+
+
+def test_where_the_task_cannot_be_told_those_of_the_model_type_are_offered(folder: Path) -> None:
+    write_config(folder, ["BertForNextSentencePrediction"])
+    with pytest.raises(ConfigError, match="choose task=feature-extraction") as caught:
+        from_folder(folder)
+    assert "multiple-choice" in str(caught.value)
+    assert "image" not in str(caught.value)
 
 
 def test_an_architecture_of_no_task_is_named_with_the_tasks_there_are() -> None:

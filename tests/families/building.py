@@ -1,4 +1,4 @@
-"""A build through all stages in this process: what the command line does, without DVC and without starting Python anew."""
+"""A build through all stages in this process: what the command line does, without DVC and new processes."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ class GraphRecord:
     `limits` are the largest sizes of symbolic axes, where there are any (`{"sequence": 512}`), `may_be_empty` the axes
     that may have none, and `sums` those that are as long as others together (`{"total": ["past", "sequence"]}`).
     `opsets` maps operator domains to versions; `oldest_onnxruntime` is the oldest release known to load the file.
+    `sizes` are those of the symbolic axes in the golden inputs.
     """
 
     file: str
@@ -43,6 +44,7 @@ class GraphRecord:
     ir_version: int
     oldest_onnxruntime: str
     hierarchy: Mapping[str, Any]
+    sizes: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,10 +7,8 @@ value that a template prints goes through the escape of its format (`finalize`),
 
 from __future__ import annotations
 
-import json
-import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +17,14 @@ from markupsafe import Markup
 
 from modelbuild.manifest import GraphRecord, Manifest
 from modelbuild.providers import ort_name
+from modelbuild.render.formats import code, figure, is_number, literal, markdown, percent, plain, pretty, size
+from modelbuild.render.snippets import SNIPPETS, preprocessors_in, task_named
 from modelbuild.report import Report
 from modelbuild.signature import TensorSpec
-from modelbuild.tasks import TASKS
 
 TOP_MODULES = 30
-_MARKDOWN = {ord(char): f"&#{ord(char)};" for char in "\\`*[]<>|&~$"}
-_OUTER_UNDERSCORE = re.compile(r"(?<![^\W_])_|_(?![^\W_])")
-_LITERAL = {ord(char): f"\\u{ord(char):04x}" for char in "`<>&"}
-_TEXTS = {
-    "question-answering": '"Where was it quiet?", "The harbour was quiet."',
-    "fill-mask": 'f"The harbour was {tokenizer.mask_token}."',
-}
+# More inputs than these are taken from the package's golden inputs and not written out.
+_WRITTEN_OUT = 8
 
 
 def report_html(manifest: Manifest, validation: Report, benchmark: Report) -> str:
@@ -43,62 +37,6 @@ def package_readme(manifest: Manifest, validation: Report, benchmark: Report) ->
     return _README.get_template("readme.md.j2").render(_context(manifest, validation, benchmark))
 
 
-def clean(value: Any) -> str:
-    """`value` as one line of printable text: each white space is a space, each control character is U+FFFD."""
-    return "".join(char if char.isprintable() else "\ufffd" for char in " ".join(str(value).split()))
-
-
-def figure(value: Any) -> str:
-    """A number for people: integers whole, others with three significant digits. None is a dash, text stays text."""
-    if value is None:
-        return "–"
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return clean(value)
-    if isinstance(value, int) or (value.is_integer() and abs(value) < 1e7):
-        return f"{int(value):,}"
-    if not math.isfinite(value) or not 1e-3 <= abs(value) < 1e7:
-        return f"{value:.2e}"
-    return f"{value:,.{max(0, 2 - math.floor(math.log10(abs(value))))}f}"
-
-
-def percent(share: Any) -> str:
-    """A share between 0 and 1 in percent."""
-    return f"{100 * share:.0f} %" if _is_number(share) else figure(share)
-
-
-def size(size_bytes: int) -> str:
-    """A number of bytes with a binary unit: `86.7 MiB`."""
-    unit = min(int(math.log2(size_bytes)) // 10, 4) if size_bytes > 0 else 0
-    return f"{figure(size_bytes / 1024**unit)} {('B', 'KiB', 'MiB', 'GiB', 'TiB')[unit]}"
-
-
-def pretty(value: Any) -> Markup:
-    """`value` as indented JSON in ASCII, escaped for HTML, line breaks kept."""
-    return Markup.escape(json.dumps(value, indent=2, default=dict))
-
-
-def plain(value: Any) -> str:
-    """`value` as one line of text for an HTML page, where autoescape then makes it inert."""
-    return value if isinstance(value, Markup) else clean(value)
-
-
-def markdown(value: Any) -> str:
-    """`value` as Markdown text in which nothing is markup, in a table's cell too."""
-    return value if isinstance(value, Markup) else _OUTER_UNDERSCORE.sub("&#95;", clean(value).translate(_MARKDOWN))
-
-
-def code(value: Any) -> Markup:
-    """`value` as a Markdown code span, or as plain text when it could end the span or a table's cell."""
-    text = clean(value)
-    return Markup(markdown(text) if not text or set(text) & set("`|<>&\\") else f"`{text}`")
-
-
-def literal(value: Any) -> Markup:
-    """`value` as a literal that Python and YAML both read, in one line that cannot end a fenced block."""
-    text = json.dumps(clean(value), ensure_ascii=False)
-    return Markup(text.translate(_LITERAL))
-
-
 def _context(manifest: Manifest, validation: Report, benchmark: Report) -> dict[str, Any]:
     facts = benchmark.facts
     return {
@@ -108,13 +46,13 @@ def _context(manifest: Manifest, validation: Report, benchmark: Report) -> dict[
         "validation": validation,
         "checks": sorted(validation.checks, key=lambda check: check.passed),
         "verdict": _verdict(manifest, validation),
-        "first": _graph(*next(iter(manifest.graphs.items()))),
+        "written_out": _written_out(manifest),
+        **_needed(list(manifest.graphs.values())),
         "several_cases": any(_what(case) for case in facts.get("cases", {}).values()),
-        "optimum_class": next((task.optimum_class for task in TASKS.values() if task.name == manifest.task), None),
-        "text": Markup(_TEXTS.get(manifest.task, '"The harbour was quiet."')),
-        "has_tokenizer": any(name.startswith("tokenizer") for name in manifest.files),
-        "has_config": "config.json" in manifest.files,
+        "optimum": _optimum(manifest),
+        "has_config": bool({"config.json", "model_index.json"} & manifest.files.keys()),
         "custom_ops": manifest.session.get("custom_ops", []),
+        "registered": _registered(manifest.session.get("custom_ops", [])),
         "providers": [(ort_name(name), options) for name, options in manifest.providers],
         "graphs": [_graph(name, record) for name, record in manifest.graphs.items()],
         "benchmark": facts if facts.get("status") == "measured" else None,
@@ -122,6 +60,53 @@ def _context(manifest: Manifest, validation: Report, benchmark: Report) -> dict[
         "cases": _cases(facts),
         "top_modules": TOP_MODULES,
     }
+
+
+def _written_out(manifest: Manifest) -> dict[str, Any] | None:
+    """The only graph, where its inputs are few enough to be written out."""
+    (name, record), *others = manifest.graphs.items()
+    few = len(record.signature.inputs) <= _WRITTEN_OUT
+    return _graph(name, record) if few and not others else None
+
+
+def _needed(graphs: list[GraphRecord]) -> dict[str, Any]:
+    """What opens all of the graphs: the newest of everything that one of them needs. `own_file` is what Optimum must be
+    told of a graph that is alone and does not have the usual name.
+    """
+    opsets: dict[str, int] = {}
+    for domain, version in (item for graph in graphs for item in graph.opsets.items()):
+        opsets[domain] = max(version, opsets.get(domain, 0))
+    unusual = len(graphs) == 1 and graphs[0].file != "model.onnx"
+    releases = [graph.oldest_onnxruntime for graph in graphs]
+    return {
+        "opsets": opsets,
+        "ir_version": max(graph.ir_version for graph in graphs),
+        "oldest_onnxruntime": max(releases, key=lambda release: [int(part) for part in re.findall(r"\d+", release)]),
+        "own_file": Markup(f"file_name={literal(graphs[0].file)}, " if unusual else ""),
+    }
+
+
+def _optimum(manifest: Manifest) -> dict[str, Any] | None:
+    """What Optimum opens the package with, and what is shown of it; None for a task that is not known here."""
+    task = task_named(manifest.task)
+    if task is None:
+        return None
+    shown = SNIPPETS.get(task.name)
+    found = preprocessors_in(task, manifest.files) if shown else None
+    return {
+        "class": task.optimum_class,
+        "preprocessors": found or (),
+        "imports": shown.imports if shown and found is not None else (),
+        "code": Markup(shown.code) if shown and found is not None else None,
+        "pipeline": task.pipeline if shown and found is not None and shown.asked else None,
+        "asked": Markup(shown.asked) if shown else None,
+    }
+
+
+def _registered(libraries: Sequence[str]) -> Markup:
+    """Lines that register libraries of operators with ONNX Runtime."""
+    lines = [f"options.register_custom_ops_library({literal(name)})" for name in libraries]
+    return Markup("\n".join(["options = ort.SessionOptions()", *lines]))
 
 
 def _verdict(manifest: Manifest, validation: Report) -> str:
@@ -142,14 +127,18 @@ def _checks(count: int) -> str:
 
 def _graph(name: str, record: GraphRecord) -> dict[str, Any]:
     """A graph with a shape for each of its inputs, and its modules, the largest first."""
-    shapes = {tensor.name: _example_shape(tensor, record.limits) for tensor in record.signature.inputs}
+    shapes = {tensor.name: _example_shape(tensor, record) for tensor in record.signature.inputs}
     return {"name": name, **vars(record), "shapes": shapes, "modules": _modules(record.hierarchy)}
 
 
-def _example_shape(tensor: TensorSpec, limits: Mapping[str, int]) -> tuple[int, ...]:
-    """A small shape that the tensor takes: two rows, and eight of every other axis that is not fixed."""
-    rows = {"batch": 2}
-    return tuple(a if isinstance(a, int) else min(rows.get(a, 8), limits.get(a, 8)) for a in tensor.shape)
+def _example_shape(tensor: TensorSpec, record: GraphRecord) -> tuple[int, ...]:
+    """A shape that the tensor takes: that of the golden inputs, and where that is not known, two rows and eight of
+    every other axis that is not fixed.
+    """
+    small = {"batch": 2}
+    guessed = {axis: min(small.get(axis, 8), record.limits.get(axis, 8)) for axis in tensor.symbolic_axes()}
+    sizes = guessed | dict(record.sizes)
+    return tuple(axis if isinstance(axis, int) else sizes[axis] for axis in tensor.shape)
 
 
 def _conditions(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -182,7 +171,7 @@ def _what(case: Mapping[str, Any]) -> str:
 
 
 def _widths(values: list[Any]) -> list[float]:
-    numbers = [float(value) if _is_number(value) else 0.0 for value in values]
+    numbers = [float(value) if is_number(value) else 0.0 for value in values]
     return [round(100 * number / (max(numbers) or 1.0), 1) for number in numbers]
 
 
@@ -191,10 +180,6 @@ def _modules(hierarchy: Mapping[str, Any]) -> list[tuple[str, int, float]]:
     modules = sorted(hierarchy.get("modules", {}).items(), key=lambda item: (-item[1], item[0]))
     widths = _widths([nodes for _, nodes in modules])
     return [(path or "(the model itself)", nodes, width) for (path, nodes), width in zip(modules, widths, strict=True)]
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _environment(*, autoescape: bool, finalize: Callable[[Any], str]) -> Environment:

@@ -22,7 +22,7 @@ from modelbuild.render.package import package_readme, report_html
 from modelbuild.report import Report, read_report, require_passed
 from modelbuild.runtime.load import GOLDEN_FILE, load
 from modelbuild.runtime.session import SessionSettings, open_session
-from modelbuild.samples import sample, typical_sizes
+from modelbuild.samples import Batch, sample, typical_sizes
 from modelbuild.stage_spec import FolderFiles, PackageSpec
 
 SPEC = PackageSpec
@@ -77,8 +77,7 @@ def _write_golden(spec: PackageSpec, components: Mapping[str, Any], out: Path, l
     own = {"custom_ops": [out / name for name in libraries]}
     for name, facts in components.items():
         interface = Interface.of_facts(facts["interface"])
-        sizes = typical_sizes(interface, batch=_GOLDEN_BATCH, length=_GOLDEN_LENGTH, past=_GOLDEN_LENGTH)
-        batch = sample(interface, sizes, mask="right", rng=np.random.default_rng(0))
+        batch = _golden_batch(interface)
         session = open_session(
             out / facts["file"],
             providers=spec.build.providers.choices(),
@@ -89,6 +88,11 @@ def _write_golden(spec: PackageSpec, components: Mapping[str, Any], out: Path, l
         arrays |= {f"{name}/input.{key}": array for key, array in batch.inputs.items()}
         arrays |= {f"{name}/output.{key}": array for key, array in zip(interface.output_names(), outputs, strict=True)}
     np.savez(out / GOLDEN_FILE, **arrays)
+
+
+def _golden_batch(interface: Interface) -> Batch:
+    sizes = typical_sizes(interface, batch=_GOLDEN_BATCH, length=_GOLDEN_LENGTH, past=_GOLDEN_LENGTH)
+    return sample(interface, sizes, mask="right", rng=np.random.default_rng(0))
 
 
 def _manifest(
@@ -134,6 +138,7 @@ def _graph(facts: Mapping[str, Any], out: Path) -> GraphRecord:
         ir_version=graph.ir_version,
         oldest_onnxruntime=graph.oldest_onnxruntime(),
         hierarchy=facts["hierarchy"],
+        sizes=_golden_batch(interface).sizes,
     )
 
 

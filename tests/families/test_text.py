@@ -75,10 +75,26 @@ if str(given["pipeline"]):
     pipe = pipeline(str(given["pipeline"]), model=model, tokenizer=tokenizer, accelerator="ort")
     answers["pipeline"] = json.dumps(ask(pipe, task), default=float)
 """
+# Each block of the README as somebody would run it who has copied it.
+_README = """
+import contextlib, io, os, re
+from pathlib import Path
+
+os.chdir(folder)
+blocks = re.findall(r"^```python\\n(.*?)^```$", Path("README.md").read_text(), flags=re.MULTILINE | re.DOTALL)
+answers["kinds"] = [("pipeline(" in block, "ORTModel" in block) for block in blocks]
+for number, block in enumerate(blocks):
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(block, {})
+    answers[f"printed.{number}"] = printed.getvalue()
+"""
 
 
 @pytest.mark.parametrize(("task", "model"), TRIED, ids=["-".join(pair) for pair in TRIED])
-def test_optimum_and_its_pipeline_answer_as_pytorch_does(task: TaskName, model: ModelName, tmp_path: Path) -> None:
+def test_optimum_and_its_pipeline_answer_as_pytorch_does_and_the_readme_runs(
+    task: TaskName, model: ModelName, tmp_path: Path
+) -> None:
     source, scratch = tmp_path / "source", tmp_path / "scratch"
     for folder in (source, scratch):
         folder.mkdir()
@@ -90,13 +106,16 @@ def test_optimum_and_its_pipeline_answer_as_pytorch_does(task: TaskName, model: 
         "optimum_class": known.optimum_class, "pipeline": known.pipeline or "",
     }  # fmt: skip
     expected, asked = _of_pytorch(source, task, given)
-    found = answers(_SHARED + _OPTIMUM, package, scratch, **given)
+    found = answers(_SHARED + _OPTIMUM + _README, package, scratch, **given)
     assert {name: found[name].shape for name in expected} == {name: array.shape for name, array in expected.items()}
     for name, array in expected.items():
         np.testing.assert_allclose(found[name], array, rtol=0, atol=1e-4)
     if known.pipeline is not None:
         _same(json.loads(str(found["pipeline"])), asked)
         assert not known.labels or set(LABELS) & set(_texts_in(asked))
+    kinds = [(False, False), (False, True), *([(True, True)] if known.pipeline else []), (False, False)]
+    assert [tuple(kind) for kind in found["kinds"]] == kinds
+    assert all(str(found[f"printed.{number}"]).strip() for number in range(len(kinds)))
 
 
 def _of_pytorch(source: Path, task: TaskName, given: dict[str, str]) -> tuple[dict[str, Any], Any]:

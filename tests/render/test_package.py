@@ -18,11 +18,13 @@ import pytest
 import yaml
 from markdown_it import MarkdownIt
 
-from modelbuild.manifest import FileRecord, Manifest, record_files, write_manifest
-from modelbuild.render.package import TOP_MODULES, clean, figure, literal, package_readme, percent, report_html, size
+from modelbuild.manifest import FileRecord, GraphRecord, Manifest, record_files, write_manifest
+from modelbuild.render.formats import clean, figure, literal, percent, size
+from modelbuild.render.package import TOP_MODULES, package_readme, report_html
+from modelbuild.render.snippets import SNIPPETS
 from modelbuild.report import Check, Report, read_report, write_report
 from modelbuild.signature import Signature, TensorSpec
-from modelbuild.tasks import TASKS, Task
+from modelbuild.tasks import TASKS, Task, TaskName
 
 HOSTILE = (
     "</script><img src=x onerror=alert(1)>",
@@ -73,6 +75,8 @@ def measured(text: str = "faster") -> Report:
     cases = {
         f"b{batch}": {
             "batch": batch,
+            "graph": "model",
+            "phase": "",
             "pytorch": latency(9.31 * batch),
             "onnxruntime": latency(3.83 * batch),
             "speedup": {"median": 2.43, "low": 2.31, "high": 2.58, "verdict": text},
@@ -90,11 +94,35 @@ def measured(text: str = "faster") -> Report:
         "versions": {"torch": "2.13.0"},
         "devices": {"pytorch": "cpu", "onnxruntime": text},
         "gemm_gflops": 182.4,
-        "load_ms": {"pytorch": 412.2, "onnxruntime": 181.1},
-        "peak_memory_mib": {"pytorch": 812.3, "onnxruntime": 301.7},
+        "graphs": {
+            "model": {
+                "load_ms": {"pytorch": 412.2, "onnxruntime": 181.1},
+                "peak_memory_mib": {"pytorch": 812.3, "onnxruntime": 301.7},
+            }
+        },
         "cases": cases,
     }
     return Report(stage="benchmark", facts=facts)
+
+
+def graph(**changes: Any) -> GraphRecord:
+    values: dict[str, Any] = {
+        "file": "model.onnx",
+        "signature": Signature(inputs=(TAKES_IDS, TAKES_MASK), outputs=(GIVES_STATE,)),
+        "limits": {"sequence": 512},
+        "may_be_empty": (),
+        "sums": {},
+        "opsets": {"": 20, "com.microsoft": 1},
+        "ir_version": 10,
+        "oldest_onnxruntime": "1.18",
+        "hierarchy": {
+            "tagged_share": 0.97,
+            "tagged_nodes": 97,
+            "nodes": 100,
+            "modules": {"": 3, "encoder.layer.0": 94},
+        },
+    }
+    return GraphRecord(**values | changes)
 
 
 def manifest(**changes: Any) -> Manifest:
@@ -106,25 +134,14 @@ def manifest(**changes: Any) -> Manifest:
     values: dict[str, Any] = {
         "name": "minilm",
         "task": "feature-extraction",
-        "model_file": "model.onnx",
         "verified": True,
-        "signature": Signature(inputs=(TAKES_IDS, TAKES_MASK), outputs=(GIVES_STATE,)),
-        "limits": {"sequence": 512},
+        "graphs": {"model": graph()},
         "providers": (("cpu", {}),),
         "allow_fallback": False,
         "session": {"execution_mode": "sequential", "enable_mem_pattern": True, "config_entries": {}},
-        "opsets": {"": 20, "com.microsoft": 1},
-        "ir_version": 10,
-        "oldest_onnxruntime": "1.18",
         "source": {"kind": "hub", "repository": "org/minilm", "revision": "0" * 40},
         "build": {"model": {"name": "minilm"}},
         "tools": {"torch": "2.13.0"},
-        "hierarchy": {
-            "tagged_share": 0.97,
-            "tagged_nodes": 97,
-            "nodes": 100,
-            "modules": {"": 3, "encoder.layer.0": 94},
-        },
         "validation": {},
         "benchmark": {},
         "files": files,
@@ -132,24 +149,29 @@ def manifest(**changes: Any) -> Manifest:
     return Manifest(**values | changes)
 
 
-def hostile(text: str) -> tuple[Manifest, Report, Report]:
+def hostile(text: str, *, several: bool = False) -> tuple[Manifest, Report, Report]:
     """A package with `text` wherever a model, a host or an error could put text."""
     tensor = TensorSpec(name=text, dtype="int64", shape=(text, 3))
     check = Check(name=text, passed=False, compared=text, worst=1.0, limit=0.5, where=text)
     changed = manifest(
         name=text,
         verified=False,
-        model_file=text,
-        signature=Signature(inputs=(tensor,), outputs=(tensor,)),
-        limits={text: 4},
+        graphs={
+            text: graph(
+                file=text,
+                signature=Signature(inputs=(tensor,), outputs=(tensor,)),
+                limits={text: 4},
+                opsets={"": 20, text: 1},
+                oldest_onnxruntime=text,
+                hierarchy={"tagged_share": text, "tagged_nodes": text, "nodes": text, "modules": {text: 2}},
+            ),
+            **({f"{text}2": graph(file=text, limits={text: 4})} if several else {}),
+        },
         providers=((text, {text: text}),),
         session={text: text, "config_entries": {text: text}},
-        opsets={"": 20, text: 1},
-        oldest_onnxruntime=text,
         source={"kind": "hub", "repository": text, text: text, "config": {text: text}, "files": {text: text}},
         build={text: text},
         tools={text: text},
-        hierarchy={"tagged_share": text, "tagged_nodes": text, "nodes": text, "modules": {text: 2}},
         files={text: FileRecord(size_bytes=1, sha256=text), "config.json": FileRecord(size_bytes=1, sha256=text)},
     )
     return changed, Report(stage="validate", checks=(check,), facts={"status": text, text: text}), measured(text)
@@ -279,12 +301,15 @@ def test_benchmark_is_in_the_order_of_the_batch_sizes() -> None:
 
 def test_report_without_modules_says_so() -> None:
     for hierarchy in ({}, {"tagged_share": 0.0, "tagged_nodes": 0, "nodes": 9, "modules": {}}):
-        assert "do not say which PyTorch module" in report_html(manifest(hierarchy=hierarchy), PASSED, OFF)
+        assert "do not say which PyTorch module" in report_html(
+            manifest(graphs={"model": graph(hierarchy=hierarchy)}), PASSED, OFF
+        )
 
 
 def test_report_counts_the_modules_that_it_leaves_out() -> None:
     modules = {f"layer.{index}": 100 - index for index in range(TOP_MODULES + 2)}
-    text = Page(report_html(manifest(hierarchy={"modules": modules}), PASSED, OFF)).text
+    package = manifest(graphs={"model": graph(hierarchy={"modules": modules})})
+    text = Page(report_html(package, PASSED, OFF)).text
     assert f"layer.{TOP_MODULES - 1}" in text
     assert f"layer.{TOP_MODULES}" not in text
     assert "And 2 more modules with 139 nodes." in text
@@ -335,10 +360,11 @@ def test_hostile_text_leaves_no_control_characters(text: str) -> None:
 def test_hostile_text_leaves_front_matter_and_code_whole(text: str) -> None:
     readme = package_readme(*hostile(text))
     assert set(front_matter(readme)) == {"pipeline_tag", "tags", "license", "base_model"}
-    blocks = code_blocks(readme)
-    assert len(blocks) == 3
-    for block in blocks:
-        compile(block, "README.md", "exec")
+    for document in (readme, package_readme(*hostile(text, several=True))):
+        blocks = code_blocks(document)
+        assert len(blocks) == 3
+        for block in blocks:
+            compile(block, "README.md", "exec")
 
 
 def test_templates_refuse_a_fact_that_is_missing() -> None:
@@ -348,12 +374,13 @@ def test_templates_refuse_a_fact_that_is_missing() -> None:
         report_html(manifest(), PASSED, incomplete)
 
 
-def test_readme_shows_three_ways_with_the_inputs_of_the_model() -> None:
-    runtime, optimum, plain = code_blocks(package_readme(manifest(), PASSED, OFF))
+def test_readme_shows_each_way_with_the_inputs_of_the_model() -> None:
+    runtime, optimum, pipe, plain = code_blocks(package_readme(manifest(), PASSED, OFF))
     assert "from modelbuild.runtime import load" in runtime
     assert "ORTModelForFeatureExtraction.from_pretrained(" in optimum
     assert "AutoTokenizer" in optimum
-    assert 'providers=["CPUExecutionProvider"]' in plain
+    assert "pipeline(" in pipe
+    assert 'providers = ["CPUExecutionProvider"]' in plain
     for block in (runtime, plain):
         assert '"input_ids": np.ones((2, 8), dtype="int64")' in block
         assert '"attention_mask": np.ones((2, 8), dtype="int64")' in block
@@ -361,9 +388,15 @@ def test_readme_shows_three_ways_with_the_inputs_of_the_model() -> None:
 
 @pytest.mark.parametrize("task", TASKS.values(), ids=TASKS.keys())
 def test_readme_uses_the_class_of_the_task(task: Task) -> None:
-    _, optimum, _ = code_blocks(package_readme(manifest(task=task.name), PASSED, OFF))
-    assert f"model = {task.optimum_class}.from_pretrained(" in optimum
-    compile(optimum, "README.md", "exec")
+    blocks = code_blocks(package_readme(manifest(task=task.name), PASSED, OFF))
+    assert f"model = {task.optimum_class}.from_pretrained(" in blocks[1]
+    for block in blocks:
+        compile(block, "README.md", "exec")
+
+
+@pytest.mark.parametrize("name", SNIPPETS)
+def test_readme_shows_a_pipeline_for_every_task_that_has_one(name: TaskName) -> None:
+    assert bool(SNIPPETS[name].asked) == (TASKS[name].pipeline is not None)
 
 
 def test_readme_for_optimum_without_tokenizer_gives_arrays_and_without_config_says_why_not() -> None:
@@ -377,10 +410,84 @@ def test_readme_for_optimum_without_tokenizer_gives_arrays_and_without_config_sa
 
 def test_readme_inputs_stay_within_limits_and_fixed_sizes() -> None:
     pixels = TensorSpec(name="pixels", dtype="float32", shape=("batch", 3, "sequence"))
-    package = manifest(
-        signature=Signature(inputs=(pixels,), outputs=(GIVES_STATE,)), limits={"sequence": 5, "batch": 1}
-    )
+    signature = Signature(inputs=(pixels,), outputs=(GIVES_STATE,))
+    package = manifest(graphs={"model": graph(signature=signature, limits={"sequence": 5, "batch": 1})})
     assert 'np.ones((1, 3, 5), dtype="float32")' in package_readme(package, PASSED, OFF)
+
+
+def test_readme_inputs_have_the_sizes_of_the_golden_inputs_where_they_are_known() -> None:
+    sounds = TensorSpec(name="sounds", dtype="float32", shape=("batch", "samples"))
+    record = graph(signature=Signature(inputs=(sounds,), outputs=(GIVES_STATE,)), sizes={"batch": 2, "samples": 16000})
+    assert "np.ones((2, 16000)" in package_readme(manifest(graphs={"model": record}), PASSED, OFF)
+
+
+def test_readme_names_the_file_for_optimum_only_where_it_has_an_unusual_name() -> None:
+    assert 'from_pretrained(".", provider=' in package_readme(manifest(), PASSED, OFF)
+    unusual = package_readme(manifest(graphs={"model": graph(file="decoder.onnx")}), PASSED, OFF)
+    assert 'from_pretrained(".", file_name="decoder.onnx", provider=' in unusual
+
+
+def encoder_and_decoder() -> Manifest:
+    """Two graphs, of which the second is newer, has a cache, and modules of its own."""
+    cache = TensorSpec(name="past_key_values.0.key", dtype="float32", shape=("batch", 2, "past", 8))
+    decoder = graph(
+        file="decoder_model.onnx",
+        signature=Signature(inputs=(TAKES_IDS, cache), outputs=(replace(GIVES_STATE, name="logits"),)),
+        limits={"past": 64},
+        may_be_empty=("past",),
+        opsets={"": 21},
+        ir_version=11,
+        oldest_onnxruntime="1.9",
+        hierarchy={"tagged_share": 1.0, "tagged_nodes": 7, "nodes": 7, "modules": {"decoder.block.0": 7}},
+    )
+    return manifest(graphs={"encoder": graph(file="encoder_model.onnx"), "decoder": decoder})
+
+
+def test_report_has_every_graph_with_its_file_signature_and_modules() -> None:
+    text = Page(report_html(encoder_and_decoder(), PASSED, OFF)).text
+    for fact in ("encoder_model.onnx", "decoder_model.onnx", "batch × 2 × past × 8", "past ≤ 64"):
+        assert text.count(fact) == 1
+    assert text.index("encoder_model.onnx") < text.index("decoder_model.onnx")
+    for fact in ("97 of 100 nodes (97 %)", "7 of 7 nodes (100 %)", "encoder.layer.0", "decoder.block.0"):
+        assert fact in text
+
+
+def test_readme_has_the_signature_of_every_graph_and_what_the_newest_of_them_needs() -> None:
+    readme = package_readme(encoder_and_decoder(), PASSED, OFF)
+    page = rendered(readme)
+    assert page.tags.count("h3") == 2 + 3
+    assert "2 graphs, opset ai.onnx 21, opset com.microsoft 1, IR version 11, ONNX Runtime 1.18 or newer" in page.text
+    assert "| input | `past_key_values.0.key` | float32 | batch × 2 × past ≤ 64 × 8 |" in readme
+    assert readme.index("### `encoder`") < readme.index("### `decoder`")
+
+
+def test_readme_runs_several_graphs_with_the_inputs_that_the_package_carries() -> None:
+    runtime, optimum, _, plain = code_blocks(package_readme(encoder_and_decoder(), PASSED, OFF))
+    assert "model.run(inputs, graph=name)" in runtime
+    assert "file_name" not in optimum
+    assert '"encoder": "encoder_model.onnx",\n    "decoder": "decoder_model.onnx",' in plain
+    for block in (runtime, plain):
+        assert 'np.load("golden.npz")' in block
+        compile(block, "README.md", "exec")
+
+
+def test_readme_takes_many_inputs_from_those_that_the_package_carries() -> None:
+    inputs = tuple(replace(TAKES_IDS, name=f"past_key_values.{number}") for number in range(9))
+    package = manifest(graphs={"model": graph(signature=Signature(inputs=inputs, outputs=(GIVES_STATE,)))})
+    assert "past_key_values.8" not in "".join(code_blocks(package_readme(package, PASSED, OFF)))
+
+
+def test_documents_say_which_graph_and_phase_was_measured_where_there_are_several() -> None:
+    benchmark = measured()
+    for case, phase in zip(benchmark.facts["cases"].values(), ("prefill", "decode"), strict=True):
+        case |= {"graph": "decoder", "phase": phase}
+    figures = benchmark.facts["graphs"]["model"]
+    benchmark.facts["graphs"] = {"encoder": figures, "decoder": figures}
+    readme = package_readme(encoder_and_decoder(), PASSED, benchmark)
+    assert "| decoder prefill | 16 |" in readme
+    text = Page(report_html(encoder_and_decoder(), PASSED, benchmark)).text
+    for fact in ("decoder decode, batch 1", "encoder PyTorch", "decoder ONNX Runtime"):
+        assert fact in text
 
 
 def test_readme_names_its_source_and_that_the_license_is_not_known() -> None:
@@ -400,10 +507,13 @@ def test_readme_shows_what_an_initialized_model_is_made_of() -> None:
     assert "| config: hidden_size | 32 |" in package_readme(manifest(source=source), PASSED, OFF)
 
 
-def test_readme_code_runs_in_the_folder_of_a_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("names", [("model",), ("encoder", "decoder")])
+def test_readme_code_runs_in_the_folder_of_a_package(
+    names: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder, script = tmp_path / "package", tmp_path / "block.py"
     folder.mkdir()
-    package = write_package(folder)
+    package = write_package(folder, names)
     monkeypatch.chdir(folder)
     runtime, plain = code_blocks(package_readme(package, PASSED, OFF))
     for block in (runtime, plain):
@@ -414,36 +524,40 @@ def test_readme_code_runs_in_the_folder_of_a_package(tmp_path: Path, monkeypatch
 def test_readme_says_that_libraries_are_native_code_and_registers_them_wherever_the_model_is_opened() -> None:
     session = {"custom_ops": ["custom_ops/libmine.so", "custom_ops/libyours.so"]}
     readme = package_readme(manifest(session=session), PASSED, OFF)
-    assert "**Native code.** The graph has operators of its own, which are in" in readme
-    runtime, optimum, plain = code_blocks(readme)
+    assert "**Native code.** It has operators of its own, which are in" in readme
+    runtime, optimum, pipe, plain = code_blocks(readme)
     assert "custom_ops" not in runtime
-    for block in (optimum, plain):
+    for block in (optimum, pipe, plain):
         compile(block, "README.md", "exec")
         assert "import onnxruntime as ort" in block
         assert 'options.register_custom_ops_library("custom_ops/libmine.so")\noptions.register' in block
     assert "session_options=options" in optimum
+    assert "session_options=options" in pipe
     assert 'ort.InferenceSession("model.onnx", options, providers=' in plain
     assert "options" not in "".join(code_blocks(package_readme(manifest(), PASSED, OFF)))
 
 
-def write_package(folder: Path) -> Manifest:
-    """A package of one Identity node, with the golden inputs that `load` replays."""
+def write_package(folder: Path, names: tuple[str, ...]) -> Manifest:
+    """A package of graphs of one Identity node, with the golden inputs that `load` replays."""
     spec = TensorSpec(name="input_ids", dtype="int64", shape=("batch", "sequence"))
     values = [
         onnx.helper.make_tensor_value_info(name, onnx.TensorProto.INT64, list(spec.shape))
         for name in ("input_ids", "y")
     ]
-    graph = onnx.helper.make_graph(
+    made = onnx.helper.make_graph(
         [onnx.helper.make_node("Identity", ["input_ids"], ["y"])], "g", values[:1], values[1:]
     )
-    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
-    onnx.save(model, folder / "model.onnx")
-    golden: dict[str, Any] = dict.fromkeys(("input.input_ids", "output.y"), np.ones((1, 3), dtype=np.int64))
+    model = onnx.helper.make_model(made, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+    golden: dict[str, Any] = {}
+    for name in names:
+        onnx.save(model, folder / f"{name}.onnx")
+        keys = (f"{name}/input.input_ids", f"{name}/output.y")
+        golden |= dict.fromkeys(keys, np.ones((1, 3), dtype=np.int64))
     np.savez(folder / "golden.npz", **golden)
+    signature = Signature(inputs=(spec,), outputs=(replace(spec, name="y"),))
     package = manifest(
-        signature=Signature(inputs=(spec,), outputs=(replace(spec, name="y"),)),
+        graphs={name: graph(file=f"{name}.onnx", signature=signature, opsets={"": 17}) for name in names},
         session={},
-        opsets={"": 17},
         files=record_files(folder),
     )
     write_manifest(package, folder)

@@ -14,9 +14,9 @@ _LINE = "5 of 6 layers (com.microsoft.Attention x 5)"
     ("facts", "lines"),
     [
         ({"optimization": "extended", "fusions": {}}, []),
-        ({"attention_fusions": "6 of 6 layers", "warnings": []}, ["attention in 6 of 6 layers"]),
+        ({"attention_fusions": ["6 of 6 layers"], "warnings": []}, ["attention in 6 of 6 layers"]),
         (
-            {"attention_fusions": _LINE, "warnings": [f"attention is fused in {_LINE} only"]},
+            {"attention_fusions": [_LINE], "warnings": [f"attention is fused in {_LINE} only"]},
             [f"warning: attention is fused in {_LINE} only"],
         ),
     ],

@@ -18,7 +18,7 @@ from modelbuild.errors import ExportError
 from modelbuild.reference import load_original
 from modelbuild.tasks import TASKS, TaskName
 
-TEXT_TASKS = {name for name, task in TASKS.items() if task.family == "text"}
+TEXT_TASKS = {name for name, task in TASKS.items() if str(task.family) == "text"}
 
 
 def refusal(model_type: str, task: TaskName) -> str:
@@ -35,8 +35,8 @@ def offered(line: str) -> set[str]:
 
 
 def test_the_tasks_of_a_model_type_are_those_that_transformers_has_a_class_for() -> None:
-    assert TEXT_TASKS <= set(tasks_of({"model_type": "bert"}))
-    assert TEXT_TASKS - set(tasks_of({"model_type": "mpnet"})) == set()
+    assert TEXT_TASKS.issubset(tasks_of({"model_type": "bert"}))
+    assert TEXT_TASKS.issubset(tasks_of({"model_type": "mpnet"}))
     assert tasks_of({"architectures": ["DistilBertModel"]}) == tasks_of({"model_type": "distilbert"})
     assert tasks_of({"model_type": "bertt"}) == tasks_of({"architectures": ["Foo"]}) == tasks_of({}) == ()
 
@@ -72,7 +72,7 @@ def test_an_initialized_model_is_refused_for_a_task_that_its_type_has_not() -> N
 
 
 def test_an_architecture_of_no_library_is_refused_with_one_that_is_near() -> None:
-    with pytest.raises(ExportError, match="transformers has no model class 'BertForMaskdLM'.*'BertForMaskedLM'"):
+    with pytest.raises(ExportError, match=r"transformers has no model class 'BertForMaskdLM'.*'BertForMaskedLM'"):
         load_original(tiny_model("BertForMaskdLM", CONFIG), TASKS["fill-mask"], None)
 
 

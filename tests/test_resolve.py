@@ -96,10 +96,11 @@ def test_architectures_of_several_tasks_are_refused_with_the_choice_between_them
     write_config(folder, ["BertForMaskedLM", "BertForQuestionAnswering", "BertForMaskedLM"])
     with pytest.raises(ConfigError) as caught:
         from_folder(folder)
-    assert caught.value.lines() == [
+    (line,) = caught.value.lines()
+    assert line == (
         "error[CFG]: the task of a BertForMaskedLM or a BertForQuestionAnswering cannot be told: task.name: "
         "choose task=fill-mask|question-answering"
-    ]
+    )
     assert from_folder(folder, task={"name": "question-answering"}).task == "question-answering"
 
 

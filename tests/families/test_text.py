@@ -14,6 +14,7 @@ from families.building import FAST, build
 from families.opened import answers
 from families.text_checkpoints import LABELS, ModelName, save_checkpoint
 
+import modelbuild
 from modelbuild.tasks import TASKS, TaskName
 
 pytestmark = pytest.mark.slow
@@ -81,6 +82,7 @@ import contextlib, io, os, re
 from pathlib import Path
 
 os.chdir(folder)
+sys.path.insert(0, str(given["modelbuild"]))
 blocks = re.findall(r"^```python\\n(.*?)^```$", Path("README.md").read_text(), flags=re.MULTILINE | re.DOTALL)
 answers["kinds"] = [("pipeline(" in block, "ORTModel" in block) for block in blocks]
 for number, block in enumerate(blocks):
@@ -104,6 +106,7 @@ def test_optimum_and_its_pipeline_answer_as_pytorch_does_and_the_readme_runs(
     given = {
         "texts": json.dumps(TEXTS), "questions": json.dumps(QUESTIONS), "task": task,
         "optimum_class": known.optimum_class, "pipeline": known.pipeline or "",
+        "modelbuild": str(Path(modelbuild.__file__).parents[1]),
     }  # fmt: skip
     expected, asked = _of_pytorch(source, task, given)
     found = answers(_SHARED + _OPTIMUM + _README, package, scratch, **given)

@@ -17,11 +17,11 @@ FAST = ("validation=quick", "benchmark=off")
 
 
 def build(folder: Path, *overrides: str) -> Path:
-    """The package that `overrides` build, made in `folder`, where the outputs of the other stages are beside it.
+    """The package that `overrides` build in the current folder, made in `folder`, where the outputs of the other stages are beside it.
 
     Raises what a stage raises; `package` refuses what validation did not pass.
     """
-    resolved = resolve(compose(overrides, folder).spec, sha256_file)
+    resolved = resolve(compose(overrides, Path.cwd()).spec, sha256_file)
     for name, spec in stage_specs(resolved, {}).items():
         stage, out = cast(Stage, importlib.import_module(STAGES[name])), folder / name
         out.mkdir()

@@ -24,15 +24,18 @@ _BERT: dict[str, Any] = {
     "max_position_embeddings": 48, "initializer_range": _SPREAD,
 }  # fmt: skip
 _DISTILBERT: dict[str, Any] = {
-    "vocab_size": 64, "dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 48, "max_position_embeddings": 48,
+    "vocab_size": 64, "dim": 32, "n_layers": 1, "n_heads": 4, "hidden_dim": 48, "max_position_embeddings": 48,
     "initializer_range": _SPREAD,
 }  # fmt: skip
 # MiniLM is a BERT with many narrow heads; RoBERTa's first position is 2.
 CONFIGS: dict[ModelName, tuple[str, dict[str, Any]]] = {
     "bert": ("BertConfig", _BERT),
     "distilbert": ("DistilBertConfig", _DISTILBERT),
-    "minilm": ("BertConfig", _BERT | {"hidden_size": 48, "num_attention_heads": 12}),
-    "roberta": ("RobertaConfig", _BERT | {"vocab_size": 288, "max_position_embeddings": 50, "type_vocab_size": 1}),
+    "minilm": ("BertConfig", _BERT | {"hidden_size": 48, "num_attention_heads": 12, "num_hidden_layers": 1}),
+    "roberta": (
+        "RobertaConfig",
+        _BERT | {"vocab_size": 288, "max_position_embeddings": 50, "type_vocab_size": 1, "num_hidden_layers": 1},
+    ),
 }
 
 

@@ -126,9 +126,13 @@ def _checks(count: int) -> str:
 
 
 def _graph(name: str, record: GraphRecord) -> dict[str, Any]:
-    """A graph with a shape for each of its inputs, and its modules, the largest first."""
+    """A graph with a shape and a filling for each of its inputs, and its modules, the largest first."""
     shapes = {tensor.name: _example_shape(tensor, record) for tensor in record.signature.inputs}
-    return {"name": name, **vars(record), "shapes": shapes, "modules": _modules(record.hierarchy)}
+    # Many models know one type of tokens, which is 0.
+    fillings = {name: "zeros" if name == "token_type_ids" else "ones" for name in shapes}
+    return {
+        "name": name, **vars(record), "shapes": shapes, "fillings": fillings, "modules": _modules(record.hierarchy),
+    }  # fmt: skip
 
 
 def _example_shape(tensor: TensorSpec, record: GraphRecord) -> tuple[int, ...]:

@@ -17,7 +17,8 @@ FAST = ("validation=quick", "benchmark=off")
 
 
 def build(folder: Path, *overrides: str) -> Path:
-    """The package that `overrides` build in the current folder, made in `folder`, where the outputs of the other stages are beside it.
+    """The package that `overrides` build in the current folder, made in `folder`, with what other stages made beside
+    it.
 
     Raises what a stage raises; `package` refuses what validation did not pass.
     """

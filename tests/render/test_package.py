@@ -421,6 +421,17 @@ def test_readme_inputs_have_the_sizes_of_the_golden_inputs_where_they_are_known(
     assert "np.ones((2, 16000)" in package_readme(manifest(graphs={"model": record}), PASSED, OFF)
 
 
+def test_readme_inputs_are_values_that_a_model_with_one_type_of_tokens_takes() -> None:
+    types = replace(TAKES_IDS, name="token_type_ids")
+    package = manifest(
+        graphs={"model": graph(signature=Signature(inputs=(TAKES_IDS, types), outputs=(GIVES_STATE,)))},
+        files={"config.json": FileRecord(size_bytes=1, sha256="ab" * 32)},
+    )
+    for module, block in zip(("np", "torch", "np"), code_blocks(package_readme(package, PASSED, OFF)), strict=True):
+        assert f'"input_ids": {module}.ones((2, 8)' in block
+        assert f'"token_type_ids": {module}.zeros((2, 8)' in block
+
+
 def test_readme_names_the_file_for_optimum_only_where_it_has_an_unusual_name() -> None:
     assert 'from_pretrained(".", provider=' in package_readme(manifest(), PASSED, OFF)
     unusual = package_readme(manifest(graphs={"model": graph(file="decoder.onnx")}), PASSED, OFF)

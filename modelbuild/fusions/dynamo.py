@@ -1,9 +1,9 @@
 """Fusions for dynamo's graphs: onnxscript's, one by one, and ours.
 
 The order is that of `onnxscript.rewriter.ort_fusions.optimize_for_ort`, which does all or nothing; a fusion that can be
-left out alone can be found guilty alone. GroupQueryAttention is not among them: its kernel counts the tokens of each row
-and takes them for the first, so that padding on the left, holes and empty rows come out wrong or not at all. Grouped
-heads are repeated for MultiHeadAttention, as PyTorch does too.
+left out alone can be found guilty alone. GroupQueryAttention is not among them: its kernel counts the tokens of each
+row and takes them for the first ones, so that padding on the left, holes and empty rows come out wrong or not at all.
+Grouped heads are repeated for MultiHeadAttention, as PyTorch does too.
 """
 
 from __future__ import annotations

@@ -63,7 +63,5 @@ def require_generation_config(settings: Mapping[str, Any]) -> None:
         transformers.GenerationConfig.from_dict(dict(settings))
     except Exception as error:
         raise ExportError(
-            f"transformers refuses it: {first_line(error)}",
-            where=GENERATION_CONFIG,
-            hint=f"correct {GENERATION_CONFIG}",
+            f"transformers refuses it: {first_line(error)}", where=GENERATION_CONFIG, hint="correct the file"
         ) from error

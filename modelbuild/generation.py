@@ -18,6 +18,9 @@ from modelbuild.model_files import GENERATION_CONFIG
 
 Array = npt.NDArray[Any]
 
+# With none, transformers takes the model's own; so a text ends with a token that there is not.
+_NO_END = (1 << 31) - 1
+
 
 @dataclass(frozen=True, kw_only=True)
 class Generated:
@@ -36,6 +39,7 @@ def generate(model: torch.nn.Module, inputs: Mapping[str, Array], count: int) ->
     plain = transformers.GenerationConfig(
         do_sample=False,
         max_new_tokens=count,
+        eos_token_id=_NO_END,
         pad_token_id=0,
         use_cache=True,
         return_dict_in_generate=True,

@@ -1,4 +1,4 @@
-"""Decoders with a cache: their packages, opened with Optimum and with the runtime, make the texts that PyTorch makes."""
+"""Decoders with a cache: their packages, opened with Optimum and by the runtime, make the texts that PyTorch makes."""
 
 from __future__ import annotations
 
@@ -36,7 +36,8 @@ texts, count = json.loads(str(given["texts"])), int(given["count"])
 tokenizer = AutoTokenizer.from_pretrained(folder)
 assert tokenizer.pad_token is None
 tokenizer.pad_token, tokenizer.padding_side = tokenizer.eos_token, "left"
-settings = {"do_sample": False, "min_new_tokens": count, "max_new_tokens": count, "pad_token_id": tokenizer.eos_token_id}
+settings = {"do_sample": False, "min_new_tokens": count, "max_new_tokens": count}
+settings["pad_token_id"] = tokenizer.eos_token_id
 
 def made(model):
     alone = [model.generate(**tokenizer(text, return_tensors="pt"), **settings)[0, -count:] for text in texts]
@@ -88,7 +89,8 @@ def _by_the_runtime(package: Path, scratch: Path, tokenizer: Any) -> list[list[i
 
 def _unforced(original: Any, tokenizer: Any) -> list[list[int]]:
     """What PyTorch makes when the end of a text is a token as others are."""
-    plain = transformers.GenerationConfig(do_sample=False, max_new_tokens=NEW, pad_token_id=END)
+    no_end = {"eos_token_id": 1 << 30, "pad_token_id": END}
+    plain = transformers.GenerationConfig(do_sample=False, max_new_tokens=NEW, **no_end)
     batch = tokenizer(list(TEXTS), padding=True, return_tensors="pt")
     tokens: list[list[int]] = original.generate(**batch, generation_config=plain, use_model_defaults=False)[
         :, -NEW:
@@ -231,9 +233,7 @@ def test_an_end_that_is_not_in_the_vocabulary_is_refused(tmp_path: Path) -> None
     path.write_text(json.dumps(json.loads(path.read_text()) | {"eos_token_id": [END, 64]}), encoding="utf-8")
     scratch = tmp_path / "scratch"
     scratch.mkdir()
-    with pytest.raises(
-        ValidationError, match=r"generation_config.json eos_token_id: 64 is not in the vocabulary of 64"
-    ):
+    with pytest.raises(ValidationError, match=r"json eos_token_id: 64 is not in the vocabulary of 64"):
         build(scratch, "model=path", f"model.source.path={source}", "task=text-generation", *FAST)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,6 +14,7 @@ import transformers
 from families.building import FAST, build
 from families.causal_checkpoints import CONFIGS, END, POSITIONS, save_decoder
 from families.opened import answers
+from optimum.exporters.onnx import onnx_export_from_model
 
 from modelbuild.config.compose import compose
 from modelbuild.decoding import causal
@@ -256,3 +258,16 @@ def test_an_end_that_is_not_in_the_vocabulary_is_refused(tmp_path: Path) -> None
 def test_the_other_exporter_is_refused_with_what_to_choose(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="no graph with a cache: text-generation: choose exporter=dynamo"):
         build(tmp_path, "build=gpt2-tiny-text-generation", "exporter=optimum")
+
+
+@pytest.mark.slow
+def test_a_graph_that_optimum_exported_with_its_cache_can_be_brought_along(tmp_path: Path) -> None:
+    original, scratch = save_decoder(tmp_path / "source", "llama"), tmp_path / "scratch"
+    with warnings.catch_warnings():  # of the tracer, about code that is not ours
+        warnings.simplefilter("ignore")
+        onnx_export_from_model(original, tmp_path / "onnx", task="text-generation-with-past", do_validation=False)
+    scratch.mkdir()
+    own = ["exporter=file", f"exporter.path={tmp_path / 'onnx' / 'model.onnx'}"]
+    source = ["model=path", f"model.source.path={tmp_path / 'source'}", "task=text-generation"]
+    package = build(scratch, *source, *own, *FAST)
+    assert load(package).manifest.graphs["model"].sums == {"total": ("past", "sequence")}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 CONFIG_FILE = "config.json"
 TOKENIZER_CONFIG = "tokenizer_config.json"
+GENERATION_CONFIG = "generation_config.json"
 PREPROCESSOR_CONFIG = "preprocessor_config.json"
 ADAPTER_FILE = "adapter_config.json"
 SAFE_WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
@@ -29,7 +30,7 @@ VOCABULARY_FILES = frozenset(
     {"tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model", "tokenizer.model"}
 )
 OTHER_FILES = (
-    "generation_config.json",
+    GENERATION_CONFIG,
     PREPROCESSOR_CONFIG,
     "modules.json",
     "config_sentence_transformers.json",

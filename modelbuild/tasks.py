@@ -7,13 +7,14 @@ from typing import Literal
 
 from modelbuild.interface import Output
 
-FamilyName = Literal["text"]
+FamilyName = Literal["causal-lm", "text"]
 TaskName = Literal[
     "feature-extraction",
     "fill-mask",
     "multiple-choice",
     "question-answering",
     "text-classification",
+    "text-generation",
     "token-classification",
 ]
 
@@ -114,6 +115,16 @@ TASKS: dict[TaskName, Task] = {
         inputs=TEXT_INPUTS,
         outputs=(Output(name="logits", shape=("batch",), meaning="scores"),),
         labels=True,
+    ),
+    "text-generation": Task(
+        name="text-generation",
+        family="causal-lm",
+        auto_class="AutoModelForCausalLM",
+        optimum_class="ORTModelForCausalLM",
+        pipeline="text-generation",
+        architecture_suffixes=("ForCausalLM", "LMHeadModel"),
+        inputs=("input_ids", "attention_mask", "position_ids"),
+        outputs=(Output(name="logits", shape=_TOKENS, meaning="scores"),),
     ),
     "token-classification": Task(
         name="token-classification",

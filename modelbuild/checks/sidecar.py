@@ -19,7 +19,11 @@ from modelbuild.tokenizer import open_tokenizer, tokenizer_size
 
 Config = Mapping[str, Any]
 # The field that an output's last axis must agree with. Labels have a check of their own.
-_WIDTHS = {("feature-extraction", "last_hidden_state"): "hidden_size", ("fill-mask", "logits"): "vocab_size"}
+_WIDTHS = {
+    ("feature-extraction", "last_hidden_state"): "hidden_size",
+    ("fill-mask", "logits"): "vocab_size",
+    ("text-generation", "logits"): "vocab_size",
+}
 _OWN_HEAD_SIZES = ("head_dim", "d_kv", "attention_head_size")
 _SHOWN = 4
 

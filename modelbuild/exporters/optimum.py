@@ -28,6 +28,10 @@ def export(component: Component, task: Task, traced: Batch, opset: int, own: Own
     Optimum makes its own inputs to trace with; those of `traced` give the names and their order, which are checked.
     Nodes are tagged by the scopes in their names, as far as these go (see `scopes`).
     """
+    if any(axis.kind == "past" for axis in component.interface.axes):
+        raise ExportError(
+            "exporter=optimum exports no graph with a cache", where=task.name, hint="choose exporter=dynamo"
+        )
     logging.getLogger("optimum").setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".optimum.") as scratch:
         with warnings.catch_warnings():  # of the tracer, about branches in code that is not ours; validation finds them

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from modelbuild.tasks import FamilyName, Task
 
 FAMILIES: dict[FamilyName, str] = {
+    "causal-lm": "modelbuild.families.causal_lm",
     "text": "modelbuild.families.text",
 }
 

@@ -1,7 +1,9 @@
 """Fusions for dynamo's graphs: onnxscript's, one by one, and ours.
 
 The order is that of `onnxscript.rewriter.ort_fusions.optimize_for_ort`, which does all or nothing; a fusion that can be
-left out alone can be found guilty alone.
+left out alone can be found guilty alone. GroupQueryAttention is not among them: its kernel counts the tokens of each
+row and takes them for the first ones, so that padding on the left, holes and empty rows come out wrong or not at all.
+Grouped heads are repeated for MultiHeadAttention, as PyTorch does too.
 """
 
 from __future__ import annotations
@@ -21,8 +23,6 @@ from onnxscript.rewriter.ort_fusions.bias_gelu import fuse_bias_gelu
 from onnxscript.rewriter.ort_fusions.cos_sin_cache import fuse_cos_sin_cache
 from onnxscript.rewriter.ort_fusions.erfgelu import fuse_erfgelu
 from onnxscript.rewriter.ort_fusions.gelu import fuse_gelu
-from onnxscript.rewriter.ort_fusions.gqa import fuse_gqa
-from onnxscript.rewriter.ort_fusions.gqa_packed_qkv import fuse_qkv_gqa
 from onnxscript.rewriter.ort_fusions.mha import fuse_mha1, fuse_mha2
 from onnxscript.rewriter.ort_fusions.mha_bias import fuse_mha_bias
 from onnxscript.rewriter.ort_fusions.mha_scale import fuse_mha_scale
@@ -38,7 +38,8 @@ from onnxscript.rewriter.rules.common import gemm_to_matmul_add_rule
 
 from modelbuild.fusions.attention_mask import fuse_attention_mask
 from modelbuild.fusions.embedding import fuse_embed_layer_normalization
-from modelbuild.fusions.rotary_positions import expand_rotary_positions
+from modelbuild.fusions.flat_gemm import unflatten_gemm
+from modelbuild.fusions.rotary_positions import expand_rotary_positions, lengthen_rotary_tables
 from modelbuild.graph import data_file
 
 
@@ -49,6 +50,7 @@ def _rotary_embedding(model: ir.Model) -> None:
     fuse_partial_rotary_embedding(model)
     common.ShapeInferencePass()(model)
     expand_rotary_positions(model)
+    lengthen_rotary_tables(model)
 
 
 def _sdpa(model: ir.Model) -> None:
@@ -67,11 +69,6 @@ def _multi_head_attention(model: ir.Model) -> None:
     fuse_mha_bias(model)
 
 
-def _grouped_query_attention(model: ir.Model) -> None:
-    fuse_gqa(model)
-    fuse_qkv_gqa(model)
-
-
 def _gelu(model: ir.Model) -> None:
     fuse_gelu(model)
     fuse_bias_gelu(model)
@@ -86,7 +83,6 @@ _STEPS: dict[str, Callable[[ir.Model], object]] = {
     "skip_rms_normalization": fuse_skip_rms_normalization,
     "rotary_embedding": _rotary_embedding,
     "sdpa": _sdpa,
-    "grouped_query_attention": _grouped_query_attention,
     "multi_head_attention": _multi_head_attention,
     "attention": fuse_attention,
     "attention_mask": fuse_attention_mask,
@@ -111,6 +107,7 @@ def fuse(model: Path, fused: Path, without: frozenset[str]) -> None:
 def _prepare(graph: ir.Model) -> None:
     rewrite(graph, [gemm_to_matmul_add_rule])
     common.ShapeInferencePass()(graph)
+    unflatten_gemm(graph)
     optimize(graph)
 
 

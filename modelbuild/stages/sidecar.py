@@ -10,10 +10,12 @@ from typing import Any
 
 from modelbuild.architectures import architecture_for, reference_config
 from modelbuild.config_fields import dimensions, token_ids
+from modelbuild.decoding import DECODERS
 from modelbuild.digest import write_json
 from modelbuild.errors import ExportError
+from modelbuild.generation import made_generation_config
 from modelbuild.golden_text import golden_text, write_golden_text
-from modelbuild.model_files import CONFIG_FILE, TOKENIZER_CONFIG, VOCABULARY_FILES, is_weight
+from modelbuild.model_files import CONFIG_FILE, GENERATION_CONFIG, TOKENIZER_CONFIG, VOCABULARY_FILES, is_weight
 from modelbuild.reference import parse_config, verify_source
 from modelbuild.report import Report
 from modelbuild.stage_spec import FolderFiles, SidecarSpec
@@ -50,6 +52,8 @@ def run(spec: SidecarSpec, inputs: Mapping[str, Path], out: Path) -> Report:
         given = reference_config(source)
         config = _completed(given, TASKS[spec.task])
         changed = _changes(given, config)
+    if TASKS[spec.task].family in DECODERS:
+        changed |= _generation(config, out)
     write_json(out / CONFIG_FILE, config)
     files = sorted(path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file())
     return Report(
@@ -78,11 +82,28 @@ def _completed(given: dict[str, Any], task: Task) -> dict[str, Any]:
     config["architectures"] = [architecture_for(config, task)]
     if task.labels:
         config |= _labels(config)
+    if task.family in DECODERS:
+        config["use_cache"] = True
     parsed = parse_config(config)
     for field in (*dimensions(parsed), *token_ids(parsed)):
         if not field.found(config):
             config[field.own] = field.value
     return dict(sorted(config.items()))
+
+
+def _generation(config: Mapping[str, Any], out: Path) -> dict[str, Any]:
+    """Make `generation_config.json` where the original has none, as transformers does, and have it use the cache that
+    the graphs have. Gives what was set.
+    """
+    path = out / GENERATION_CONFIG
+    given = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    settings = made_generation_config(parse_config(config)) if given is None else dict(given)
+    if settings.get("use_cache") is False:
+        settings["use_cache"] = True
+    if settings == given:
+        return {}
+    write_json(path, settings)
+    return {f"{GENERATION_CONFIG} {key}": value for key, value in _changes(given or {}, settings).items()}
 
 
 def _positions(config: Mapping[str, Any]) -> int:

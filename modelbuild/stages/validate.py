@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from modelbuild.checks import CheckModule, bounds, interface, invariance, placement, sidecar, tokenizer, weights
+from modelbuild.checks import (
+    CheckModule,
+    bounds,
+    decoding,
+    generation,
+    interface,
+    invariance,
+    placement,
+    sidecar,
+    tokenizer,
+    weights,
+)
 from modelbuild.checks.numbers import Numbers, compare_all
 from modelbuild.checks.runs import Runs
 from modelbuild.checks.subject import Subject
@@ -28,7 +39,7 @@ SPEC = ValidateSpec
 REPORT: str | None = "validation.json"
 
 # What is checked of the whole model, and needs no session, in the order in which it is shown.
-WHOLE: tuple[CheckModule, ...] = (sidecar, tokenizer)
+WHOLE: tuple[CheckModule, ...] = (sidecar, generation, tokenizer)
 
 
 def run(spec: ValidateSpec, inputs: Mapping[str, Path], out: Path) -> Report:
@@ -42,11 +53,18 @@ def run(spec: ValidateSpec, inputs: Mapping[str, Path], out: Path) -> Report:
     checks: list[Check] = []
     facts: dict[str, Any] = {"status": spec.validation.kind, "seed": spec.validation.seed, "torch": torch.__version__}
     components: dict[str, Any] = {}
+    running: dict[str, Runs] = {}
     for name, subject in subjects.items():
-        found, components[name], diagnosis = _examined(subject, inputs, out)
-        checks += named_after(name if len(subjects) > 1 else "", found)
-        if diagnosis and "diagnosis" not in facts:
-            facts["diagnosis"] = diagnosis
+        runs = Runs(subject)
+        found = _examined(runs, inputs, out)
+        checks += named_after(name if len(subjects) > 1 else "", found.checks)
+        components[name] = found.facts
+        if found.works:
+            running[name] = runs
+        if found.diagnosis and "diagnosis" not in facts:
+            facts["diagnosis"] = found.diagnosis
+    if running.keys() == subjects.keys():
+        checks += decoding.examine(running)
     subject = _of_text(subjects)
     checks += [check for module in WHOLE for check in module.examine(subject)]
     return Report(
@@ -54,16 +72,23 @@ def run(spec: ValidateSpec, inputs: Mapping[str, Path], out: Path) -> Report:
     )
 
 
-def _examined(
-    subject: Subject, inputs: Mapping[str, Path], out: Path
-) -> tuple[list[Check], dict[str, Any], dict[str, str] | None]:
-    """The checks of one graph, what was seen on the way, and, where it is wrong, the diagnosis."""
+@dataclass(frozen=True, kw_only=True)
+class _Examined:
+    """The checks of one graph, what was seen on the way, whether it runs, and, where it is wrong, the diagnosis."""
+
+    checks: tuple[Check, ...]
+    facts: dict[str, Any] = field(default_factory=dict)
+    works: bool = False
+    diagnosis: dict[str, str] | None = None
+
+
+def _examined(runs: Runs, inputs: Mapping[str, Path], out: Path) -> _Examined:
+    subject = runs.subject
     checks = list(interface.examine(subject))
     runnable = all(check.passed for check in checks)
     checks += weights.examine(subject)
     if not runnable:
-        return checks, {}, None
-    runs = Runs(subject)
+        return _Examined(checks=tuple(checks))
     numbers = compare_all(runs)
     checks += numbers.checks
     facts = {
@@ -72,10 +97,11 @@ def _examined(
     }
     if numbers.runs:
         checks += [*invariance.examine(runs), *bounds.examine(runs), *placement.examine(subject)]
-    if not numbers.failing:
-        return checks, facts, None
-    optimization = read_report(inputs["optimize"] / "report.json").facts["optimization"]
-    return checks, facts, asdict(diagnose(runs, numbers, optimization, out))
+    diagnosis = None
+    if numbers.failing:
+        optimization = read_report(inputs["optimize"] / "report.json").facts["optimization"]
+        diagnosis = asdict(diagnose(runs, numbers, optimization, out))
+    return _Examined(checks=tuple(checks), facts=facts, works=numbers.runs, diagnosis=diagnosis)
 
 
 def _of_text(subjects: Mapping[str, Subject]) -> Subject:

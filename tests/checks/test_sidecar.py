@@ -61,7 +61,7 @@ def test_there_are_no_checks_where_no_sidecar_was_asked_for(tmp_path: Path) -> N
     assert not has_tokenizer(subject)
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", [name for name, task in TASKS.items() if task.family == "text"])
 def test_a_model_from_no_files_passes_for_every_task(task: TaskName, tmp_path: Path) -> None:
     assert not _faults(make_subject(init_model(), tmp_path, task))
 

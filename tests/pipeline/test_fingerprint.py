@@ -196,6 +196,8 @@ def test_a_comment_in_the_source_of_a_stage_changes_that_stage_alone(stage: str,
         ("render/report.html.j2", {"package"}),
         ("render/terminal.py", set()),
         ("families/text.py", {"export", "validate", "benchmark"}),
+        ("families/causal_lm.py", set()),
+        ("decoding/follow.py", {"validate"}),
         ("exporters/dynamo.py", {"export"}),
         ("exporters/optimum.py", set()),
         ("candidates/transformer.py", {"optimize", "validate"}),
@@ -218,7 +220,7 @@ def test_a_change_of_a_module_reaches_the_stages_that_run_it(file: str, stages: 
     assert differing(before, code(built)) == stages
 
 
-@pytest.mark.parametrize("variants", ["exporters", "candidates", "families"])
+@pytest.mark.parametrize("variants", ["exporters", "candidates", "families", "decoding"])
 def test_a_new_variant_changes_no_other(variants: str, package: Path) -> None:
     stages = specs()
     before = code(stages)
@@ -233,6 +235,9 @@ def test_a_build_depends_on_the_variant_that_it_chose_and_on_no_other() -> None:
         assert f"exporters/{exporter}.py" in found
         assert f"exporters/{other}.py" not in found
     assert "candidates/transformer.py" not in code(specs("optimization=none"))["optimize"]
+    decoder = code(specs("model=gpt2-tiny", "task=text-generation"))
+    assert {stage for stage in decoder if "decoding/causal.py" in decoder[stage]} == {"validate"}
+    assert "decoding/causal.py" not in code(specs())["validate"]
 
 
 def test_imports_inside_functions_and_of_a_module_from_its_package_are_followed(package: Path) -> None:

@@ -14,6 +14,7 @@ from modelbuild.checks import (
     bounds,
     decoding,
     generation,
+    image_processor,
     interface,
     invariance,
     placement,
@@ -39,7 +40,7 @@ SPEC = ValidateSpec
 REPORT: str | None = "validation.json"
 
 # What is checked of the whole model, and needs no session, in the order in which it is shown.
-WHOLE: tuple[CheckModule, ...] = (sidecar, generation, tokenizer)
+WHOLE: tuple[CheckModule, ...] = (sidecar, generation, tokenizer, image_processor)
 
 
 def run(spec: ValidateSpec, inputs: Mapping[str, Path], out: Path) -> Report:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 FAMILIES: dict[FamilyName, str] = {
     "causal-lm": "modelbuild.families.causal_lm",
+    "seq2seq": "modelbuild.families.seq2seq",
     "text": "modelbuild.families.text",
 }
 

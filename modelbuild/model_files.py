@@ -23,6 +23,9 @@ TOKENIZER_FILES = (
     "spiece.model",
     "sentencepiece.bpe.model",
     "tokenizer.model",
+    "source.spm",
+    "target.spm",
+    "normalizer.json",
     "chat_template.jinja",
 )
 # With one of these there is a tokenizer; the others go with it.

@@ -202,8 +202,8 @@ def longest(interface: Interface) -> int:
 
 
 def largest(interface: Interface, axis: Axis) -> int:
-    """The largest size of `axis` that is tried: its own limit, else UNLIMITED, or what the smallest other parts leave of
-    a sum it is part of.
+    """The largest size of `axis` that is tried: its own limit, else UNLIMITED, or what is left of a sum when its other
+    parts are as small as they may be.
     """
     limits = [axis.largest or UNLIMITED]
     for total in interface.axes_of("sum"):

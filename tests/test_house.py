@@ -41,7 +41,7 @@ ROWS = (
     ("agreement", "tagging"),
     ("stage_spec",),
     ("architectures", "component"),
-    ("sources", "reference", "tokenizer", "graph", "runtime", "families", "decoding", "generation"),
+    ("sources", "reference", "tokenizer", "spectrograms", "graph", "runtime", "families", "decoding", "generation"),
     ("graph_source", "operator_libraries", "graph_match", "golden_text", "fusions"),
     ("exporters", "candidates", "measure", "resolve", "preflight", "render", "checks"),
     ("diagnosis",),

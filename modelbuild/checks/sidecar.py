@@ -23,6 +23,8 @@ _WIDTHS = {
     ("feature-extraction", "last_hidden_state"): "hidden_size",
     ("fill-mask", "logits"): "vocab_size",
     ("text-generation", "logits"): "vocab_size",
+    ("text2text-generation", "logits"): "vocab_size",
+    ("automatic-speech-recognition", "logits"): "vocab_size",
 }
 _OWN_HEAD_SIZES = ("head_dim", "d_kv", "attention_head_size")
 _SHOWN = 4

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from modelbuild.config_fields import start_token
 from modelbuild.decoding import RunGraph
 from modelbuild.decoding.prompt import Prompt
 from modelbuild.interface import Interface
@@ -66,15 +67,11 @@ def prompts(
     padded = np.arange(longest)[None] < np.array(lengths)[:, None]
     sizes = typical_sizes(interface, batch=batch, length=longest)
     given = {mask.name: padded.astype(mask.dtype)} if mask else {}
-    tokens = np.full((batch, 1), start_token(config), dtype=np.int64)
+    start = start_token(config)
+    assert start is not None  # or it would not have been exported
+    tokens = np.full((batch, 1), start, dtype=np.int64)
     inputs = sample(interface, sizes, mask="ones", rng=rng, given=given).inputs
     return Prompt(tokens=tokens, mask=np.ones_like(tokens), inputs=inputs)
-
-
-def start_token(config: Any) -> int:
-    """The token that a decoder is given first, as transformers chooses it."""
-    given = getattr(config, "decoder_start_token_id", None)
-    return int(config.bos_token_id if given is None else given)
 
 
 def room(interfaces: Mapping[str, Interface]) -> int:

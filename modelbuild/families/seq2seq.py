@@ -15,6 +15,7 @@ from transformers import DynamicCache, EncoderDecoderCache
 from transformers.modeling_outputs import BaseModelOutput
 
 from modelbuild.component import Component, Named, Tensors
+from modelbuild.config_fields import start_token
 from modelbuild.errors import ExportError, first_line
 from modelbuild.interface import Axis, Input, Interface, Output
 from modelbuild.tasks import Task
@@ -88,9 +89,12 @@ def components(model: torch.nn.Module, task: Task) -> tuple[Component, ...]:
     config: Any = model.config
     if not getattr(config, "is_encoder_decoder", False) or not hasattr(config, "d_model"):
         raise ExportError(
-            f"{type(model).__name__} is no encoder and decoder of one width", where=task.name, hint="choose another model"
+            f"{type(model).__name__} is no encoder and decoder of one width",
+            where=task.name,
+            hint="choose another model",
         )
-    encoder = _of_speech(model, task) if task.inputs[0] == "input_features" else _of_text(model, task)
+    _require_start(model)
+    encoder = _of_speech(model, task) if task.inputs[0] == "input_features" else _of_text(model)
     shape = _shape(model, encoder)
     layers = getattr(config, "encoder_layers", None) or config.num_hidden_layers
     return (
@@ -118,13 +122,31 @@ def components(model: torch.nn.Module, task: Task) -> tuple[Component, ...]:
     )
 
 
-def _of_text(model: torch.nn.Module, task: Task) -> Interface:
+def _require_start(model: torch.nn.Module) -> None:
+    """Raise ExportError unless the config says with which token a text begins, and it is one of the vocabulary."""
+    config: Any = model.config
+    start = start_token(config)
+    if start is None or not 0 <= start < config.vocab_size:
+        raise ExportError(
+            "config.json has no decoder_start_token_id, which every text begins with"
+            if start is None
+            else f"decoder_start_token_id is {start}, and the vocabulary has {config.vocab_size} tokens",
+            where=type(model).__name__,
+            hint="set it (T5: 0; otherwise see the model's generation_config.json)",
+        )
+
+
+def _of_text(model: torch.nn.Module) -> Interface:
     """What the encoder of texts takes and gives."""
     config: Any = model.config
     return Interface(
         inputs=(
             Input(
-                name="input_ids", dtype="int64", shape=("batch", "sequence"), content="token_ids", below=config.vocab_size
+                name="input_ids",
+                dtype="int64",
+                shape=("batch", "sequence"),
+                content="token_ids",
+                below=config.vocab_size,
             ),
             Input(name="attention_mask", dtype="int64", shape=("batch", "sequence"), content="attention_mask"),
         ),
@@ -160,9 +182,9 @@ def _positions(config: Any) -> int | None:
 
 @dataclass(frozen=True, kw_only=True)
 class _Shape:
-    """What the decoders go by: the axis of the encoder's positions, a name or a size, and how many there may be; whether
-    it is masked; its width; the size of the vocabulary; how many tokens there may be; and for each layer heads and the
-    size of each.
+    """What the decoders go by: the axis of the encoder's positions, a name or a size, how many there may be; whether
+    it is masked; its width; the size of the vocabulary; how many tokens a text may have; and heads and the size of
+    each, for every layer.
     """
 
     encoder_sequence: str | int
@@ -209,9 +231,7 @@ def _shape(model: torch.nn.Module, encoder: Interface) -> _Shape:
 
 def _first(shape: _Shape) -> Interface:
     new = "decoder_sequence"
-    states = Input(
-        name="encoder_hidden_states", dtype="float32", shape=("batch", shape.encoder_sequence, shape.width)
-    )
+    states = Input(name="encoder_hidden_states", dtype="float32", shape=("batch", shape.encoder_sequence, shape.width))
     return Interface(
         inputs=(_tokens(shape), states, *_mask(shape)),
         outputs=(_scores(), *_presents(shape, new, cross=True)),

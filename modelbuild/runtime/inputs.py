@@ -44,7 +44,9 @@ def check_inputs(
         if total in sizes and sizes[total] != wanted:
             raise InputError(f"{total} is {sizes[total]}, and {' and '.join(parts)} are {wanted} together")
         if wanted > limits.get(total, wanted):
-            raise InputError(f"{' and '.join(parts)} are {wanted} together, and the model takes at most {limits[total]}")
+            raise InputError(
+                f"{' and '.join(parts)} are {wanted} together, and the model takes at most {limits[total]}"
+            )
     return arrays
 
 

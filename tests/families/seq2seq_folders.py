@@ -53,7 +53,8 @@ def save_whisper(folder: Path, **changes: Any) -> torch.nn.Module:
     ).save_pretrained(folder)
     model = _save(transformers.WhisperForConditionalGeneration, config, folder)
     generation = transformers.GenerationConfig(
-        decoder_start_token_id=start, bos_token_id=end, eos_token_id=end, pad_token_id=end, is_multilingual=True, lang_to_id={name: known(name) for name in LANGUAGES},
+        decoder_start_token_id=start, bos_token_id=end, eos_token_id=end, pad_token_id=end,
+        is_multilingual=True, lang_to_id={name: known(name) for name in LANGUAGES},
         task_to_id={"transcribe": known("<|transcribe|>"), "translate": known("<|translate|>")},
         no_timestamps_token_id=known("<|notimestamps|>"), suppress_tokens=[3, 5, 8],
         begin_suppress_tokens=[known("Ġ"), end], max_length=64, return_timestamps=False,

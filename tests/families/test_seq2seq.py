@@ -1,0 +1,116 @@
+"""Packages of models that make texts of texts, opened with Optimum in a process of its own, answer as PyTorch does."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from families.building import FAST, build
+from families.opened import answers
+from families.seq2seq_folders import save_bart, save_t5
+
+from modelbuild.errors import ExportError, InputError
+from modelbuild.runtime.load import load
+
+pytestmark = pytest.mark.slow
+
+Save = Callable[[Path], torch.nn.Module]
+TEXTS = ("The harbour was quiet, and nobody was there.", "Why?", "Every morning the ship came in.")
+# What both sides do with a model. No token twice, so that the texts are long ones and say something.
+_SHARED = """
+import json
+from transformers import AutoTokenizer
+
+texts, pipelines = json.loads(str(given["texts"])), json.loads(str(given["pipelines"]))
+tokenizer = AutoTokenizer.from_pretrained(folder)
+greedy = {"do_sample": False, "num_beams": 1, "max_new_tokens": 32, "min_new_tokens": 32, "no_repeat_ngram_size": 1}
+
+def ask(model, pipeline, answers):
+    for name, chosen in (("one", texts[:1]), ("batch", texts)):
+        encoded = tokenizer(chosen, padding=True, return_tensors="pt", return_token_type_ids=False)
+        answers[name] = model.generate(**encoded, **greedy).numpy()
+        start = encoded.input_ids[:, :1]
+        answers[f"{name} logits"] = model(**encoded, decoder_input_ids=start).logits.detach().numpy()
+    for task in pipelines:
+        answers[task] = json.dumps(pipeline(task, model, tokenizer)(texts, **greedy))
+"""
+_OPTIMUM = """
+from optimum.onnxruntime import ORTModelForSeq2SeqLM
+from optimum.pipelines import pipeline
+
+model = ORTModelForSeq2SeqLM.from_pretrained(folder)
+assert model.decoder_with_past is not None
+ask(model, lambda task, model, tokenizer: pipeline(task, model=model, tokenizer=tokenizer, accelerator="ort"), answers)
+"""
+
+
+@pytest.mark.parametrize(
+    ("save", "pipelines"),
+    [(save_t5, ["text2text-generation", "translation_en_to_de"]), (save_bart, ["summarization"])],
+    ids=["t5", "bart"],
+)
+def test_optimum_generates_what_pytorch_does_and_so_do_pipelines(
+    save: Save, pipelines: list[str], tmp_path: Path
+) -> None:
+    source, package = _built(save, tmp_path)
+    given = {"texts": json.dumps(TEXTS), "pipelines": json.dumps(pipelines)}
+    expected = _of_pytorch(source, given)
+    found = answers(_SHARED + _OPTIMUM, package, tmp_path, **given)
+    assert set(found) == set(expected)
+    for name in ("one", "batch"):
+        assert found[name].shape == (len(TEXTS) if name == "batch" else 1, 33)
+        np.testing.assert_array_equal(found[name], expected[name])
+        np.testing.assert_allclose(found[f"{name} logits"], expected[f"{name} logits"], atol=1e-4)
+    for name in pipelines:
+        assert json.loads(str(found[name])) == json.loads(str(expected[name]))
+    _run_graphs(package)
+
+
+def _built(save: Save, tmp_path: Path) -> tuple[Path, Path]:
+    source, scratch = tmp_path / "source", tmp_path / "build"
+    source.mkdir()
+    scratch.mkdir()
+    save(source)
+    return source, build(scratch, "model=path", f"model.source.path={source}", *FAST)
+
+
+def _of_pytorch(source: Path, given: dict[str, str]) -> dict[str, Any]:
+    names: dict[str, Any] = {"folder": source, "given": given}
+    exec(_SHARED, names)
+    found: dict[str, Any] = {}
+    model = transformers.AutoModelForSeq2SeqLM.from_pretrained(source).eval()
+    names["ask"](model, lambda task, model, tokenizer: _pipeline(task, model, tokenizer), found)
+    return found
+
+
+def _pipeline(task: str, model: Any, tokenizer: Any) -> Any:
+    return transformers.pipeline(task, model=model, tokenizer=tokenizer, device="cpu")
+
+
+def _run_graphs(package: Path) -> None:
+    """The package's own runtime says that a graph has to be named, and refuses a text beyond what there is room for."""
+    model = load(package)
+    ids = np.ones((2, 3), dtype=np.int64)
+    with pytest.raises(InputError, match="graph must say which one to run"):
+        model.run({"input_ids": ids, "attention_mask": ids})
+    states = model.run({"input_ids": ids, "attention_mask": ids}, graph="encoder_model")["last_hidden_state"]
+    mine = {"input_ids": ids, "encoder_attention_mask": ids}
+    first = model.run(mine | {"encoder_hidden_states": states}, graph="decoder_model")
+    past = {name.replace("present.", "past_key_values."): array for name, array in first.items() if name != "logits"}
+    assert model.run(mine | past, graph="decoder_with_past_model")["present.0.decoder.key"].shape[2] == 6
+    largest = model.manifest.graphs["decoder_with_past_model"].limits.get("total")
+    if largest is not None:
+        many = np.ones((2, largest), dtype=np.int64)
+        with pytest.raises(InputError, match=f"and the model takes at most {largest}"):
+            model.run(mine | past | {"input_ids": many}, graph="decoder_with_past_model")
+
+
+def test_a_model_without_an_encoder_makes_no_text_of_texts(tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="no text2text-generation model for model_type 'bert'"):
+        build(tmp_path, "model=bert-tiny", "task=text2text-generation", *FAST)

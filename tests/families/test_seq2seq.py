@@ -50,15 +50,27 @@ ask(model, lambda task, model, tokenizer: pipeline(task, model=model, tokenizer=
 """
 
 
-@pytest.mark.parametrize(
-    ("save", "pipelines"),
-    [(save_t5, ["text2text-generation", "translation_en_to_de"]), (save_bart, ["summarization"])],
-    ids=["t5", "bart"],
-)
+PIPELINES = {"t5": ["text2text-generation", "translation_en_to_de"], "bart": ["summarization"]}
+
+
+@pytest.fixture(scope="module")
+def t5(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the checkpoint and, in `build`, every stage's output."""
+    return _built(save_t5, tmp_path_factory.mktemp("t5"))
+
+
+@pytest.fixture(scope="module")
+def bart(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same of a BART."""
+    return _built(save_bart, tmp_path_factory.mktemp("bart"))
+
+
+@pytest.mark.parametrize("name", PIPELINES)
 def test_optimum_generates_what_pytorch_does_and_so_do_pipelines(
-    save: Save, pipelines: list[str], tmp_path: Path
+    name: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
-    source, package = _built(save, tmp_path)
+    folder, pipelines = request.getfixturevalue(name), PIPELINES[name]
+    source, package = folder / "source", folder / "build" / "package"
     given = {"texts": json.dumps(TEXTS), "pipelines": json.dumps(pipelines)}
     expected = _of_pytorch(source, given)
     found = answers(_SHARED + _OPTIMUM, package, tmp_path, **given)
@@ -69,15 +81,15 @@ def test_optimum_generates_what_pytorch_does_and_so_do_pipelines(
         np.testing.assert_allclose(found[f"{name} logits"], expected[f"{name} logits"], atol=1e-4)
     for name in pipelines:
         assert json.loads(str(found[name])) == json.loads(str(expected[name]))
-    _run_graphs(package)
 
 
-def _built(save: Save, tmp_path: Path) -> tuple[Path, Path]:
-    source, scratch = tmp_path / "source", tmp_path / "build"
+def _built(save: Save, folder: Path) -> Path:
+    source, scratch = folder / "source", folder / "build"
     source.mkdir()
     scratch.mkdir()
     save(source)
-    return source, build(scratch, "model=path", f"model.source.path={source}", *FAST)
+    build(scratch, "model=path", f"model.source.path={source}", *FAST)
+    return folder
 
 
 def _of_pytorch(source: Path, given: dict[str, str]) -> dict[str, Any]:
@@ -93,24 +105,59 @@ def _pipeline(task: str, model: Any, tokenizer: Any) -> Any:
     return transformers.pipeline(task, model=model, tokenizer=tokenizer, device="cpu")
 
 
-def _run_graphs(package: Path) -> None:
-    """The package's own runtime says that a graph has to be named, and refuses a text beyond what there is room for."""
-    model = load(package)
+def test_one_of_the_graphs_has_to_be_named(t5: Path) -> None:
     ids = np.ones((2, 3), dtype=np.int64)
     with pytest.raises(InputError, match="graph must say which one to run"):
-        model.run({"input_ids": ids, "attention_mask": ids})
+        load(t5 / "build" / "package").run({"input_ids": ids, "attention_mask": ids})
+
+
+def test_a_text_beyond_what_there_is_room_for_is_refused(bart: Path) -> None:
+    model = load(bart / "build" / "package")
+    ids = np.ones((2, 3), dtype=np.int64)
     states = model.run({"input_ids": ids, "attention_mask": ids}, graph="encoder_model")["last_hidden_state"]
     mine = {"input_ids": ids, "encoder_attention_mask": ids}
     first = model.run(mine | {"encoder_hidden_states": states}, graph="decoder_model")
     past = {name.replace("present.", "past_key_values."): array for name, array in first.items() if name != "logits"}
     assert model.run(mine | past, graph="decoder_with_past_model")["present.0.decoder.key"].shape[2] == 6
-    largest = model.manifest.graphs["decoder_with_past_model"].limits.get("total")
-    if largest is not None:
-        many = np.ones((2, largest), dtype=np.int64)
-        with pytest.raises(InputError, match=f"and the model takes at most {largest}"):
-            model.run(mine | past | {"input_ids": many}, graph="decoder_with_past_model")
+    many = np.ones((2, 62), dtype=np.int64)
+    with pytest.raises(InputError, match="past and decoder_sequence are 65 together, and the model takes at most 64"):
+        model.run(mine | past | {"input_ids": many}, graph="decoder_with_past_model")
 
 
 def test_a_model_without_an_encoder_makes_no_text_of_texts(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="no text2text-generation model for model_type 'bert'"):
         build(tmp_path, "model=bert-tiny", "task=text2text-generation", *FAST)
+
+
+@pytest.mark.parametrize(
+    ("model", "task", "said"),
+    [
+        ("t5-tiny-text2text-generation", "automatic-speech-recognition", "for model_type 't5'"),
+        ("whisper-tiny-automatic-speech-recognition", "text2text-generation", "for model_type 'whisper'"),
+    ],
+)
+def test_a_task_of_others_is_refused(model: str, task: str, said: str, tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match=f"transformers has no {task} model {said}"):
+        build(tmp_path, f"model={model}", f"task={task}", *FAST)
+
+
+@pytest.mark.parametrize(
+    ("start", "said"),
+    [("null", "config.json has no decoder_start_token_id"), ("128", "the vocabulary has 128 tokens")],
+)
+def test_a_text_has_to_begin_with_a_token(start: str, said: str, tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match=said):
+        build(
+            tmp_path, "model=t5-tiny-text2text-generation", f"model.source.config.decoder_start_token_id={start}", *FAST
+        )
+
+
+def test_an_exporter_of_one_graph_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="exporter=optimum makes one graph, and text2text-generation needs 3"):
+        build(tmp_path, "model=t5-tiny-text2text-generation", "exporter=optimum", *FAST)
+
+
+def test_one_graph_that_was_exported_elsewhere_is_refused(t5: Path, tmp_path: Path) -> None:
+    graph = t5 / "build" / "export" / "decoder_model.onnx"
+    with pytest.raises(ExportError, match="exporter=file makes one graph, and text2text-generation needs 3"):
+        build(tmp_path, "model=path", f"model.source.path={t5 / 'source'}", "exporter=file", f"exporter.path={graph}", *FAST)

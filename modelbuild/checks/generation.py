@@ -27,7 +27,9 @@ def examine(subject: Subject) -> Iterator[Check]:
         return
     settings, fault = read_object(subject.sidecar / GENERATION_CONFIG)
     faults = [fault] if fault else list(_faults(subject, settings))
-    yield check("generation config", "settings with the original's and the vocabulary, and the use of the cache", faults)
+    yield check(
+        "generation config", "settings with the original's and the vocabulary, and the use of the cache", faults
+    )
     config, fault = read_object(subject.sidecar / CONFIG_FILE)
     if not fault:
         yield check("config generation", "how a text begins and ends with the original's", _fields(subject, config))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,20 @@ import torch
 import transformers
 from families.building import FAST, build
 from families.opened import answers
+from families.seq2seq_defects import (
+    Defect,
+    forget_new_tokens,
+    ignore_mask,
+    planted,
+    reverse_position_bias,
+    swap_cross_attention,
+)
 from families.seq2seq_folders import save_bart, save_t5
+from families.subjects import subjects_of
 
+from modelbuild.checks import decoding, generation
+from modelbuild.checks.numbers import compare_all
+from modelbuild.checks.runs import Runs
 from modelbuild.errors import ExportError, InputError
 from modelbuild.runtime.load import load
 
@@ -158,6 +171,41 @@ def test_an_exporter_of_one_graph_is_refused(tmp_path: Path) -> None:
 
 
 def test_one_graph_that_was_exported_elsewhere_is_refused(t5: Path, tmp_path: Path) -> None:
-    graph = t5 / "build" / "export" / "decoder_model.onnx"
+    source, graph = t5 / "source", t5 / "build" / "export" / "decoder_model.onnx"
     with pytest.raises(ExportError, match="exporter=file makes one graph, and text2text-generation needs 3"):
-        build(tmp_path, "model=path", f"model.source.path={t5 / 'source'}", "exporter=file", f"exporter.path={graph}", *FAST)
+        build(tmp_path, "exporter=file", f"exporter.path={graph}", "model=path", f"model.source.path={source}", *FAST)
+
+
+DEFECTS: dict[str, tuple[str, Defect, set[str]]] = {
+    "cross-attention swapped": ("decoder_with_past_model", swap_cross_attention, {"decoding recompute"}),
+    "mask ignored": ("decoder_with_past_model", ignore_mask, {"decoding padding"}),
+    "mask ignored at first": ("decoder_model", ignore_mask, {"decoding padding"}),
+    "new tokens forgotten": ("decoder_with_past_model", forget_new_tokens, {"decoding recompute", "decoding scores"}),
+    "positions reversed": ("decoder_with_past_model", reverse_position_bias, {"decoding recompute", "decoding tokens"}),
+    "nothing": ("decoder_with_past_model", lambda _: None, set()),
+}
+
+
+@pytest.mark.parametrize("name", DEFECTS)
+def test_a_decoder_that_is_wrong_with_its_cache_fails(name: str, t5: Path, tmp_path: Path) -> None:
+    graph, defect, expected = DEFECTS[name]
+    wrong = planted(t5 / "build" / "export", graph, defect, tmp_path / "wrong")
+    runs = {graph: Runs(subject) for graph, subject in subjects_of(t5, optimize=wrong).items()}
+    for each in runs.values():
+        compare_all(each)  # which sees what is usual
+    failed = {check.name for check in decoding.examine(runs) if not check.passed}
+    assert expected <= failed
+    assert bool(expected) == bool(failed)
+
+
+def test_a_beginning_that_is_not_the_originals_fails(t5: Path, tmp_path: Path) -> None:
+    sidecar = tmp_path / "sidecar"
+    shutil.copytree(t5 / "build" / "sidecar", sidecar)
+    config = json.loads((sidecar / "config.json").read_text(encoding="utf-8"))
+    changes = {"decoder_start_token_id": 5, "task_specific_params": {"summarization": {"prefix": "sum up: "}}}
+    (sidecar / "config.json").write_text(json.dumps(config | changes), encoding="utf-8")
+    subject = subjects_of(t5, sidecar=sidecar)["encoder_model"]
+    failed = {check.name: check.where for check in generation.examine(subject) if not check.passed}
+    assert set(failed) == {"config generation"}
+    assert "decoder_start_token_id: 5, the original's is 0" in failed["config generation"]
+    assert "task_specific_params" in failed["config generation"]

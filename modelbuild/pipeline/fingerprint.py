@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 
 from modelbuild.candidates import CANDIDATES
+from modelbuild.decoding import DECODERS
 from modelbuild.exporters import EXPORTERS
 from modelbuild.families import FAMILIES
 from modelbuild.runtime.session import usable_cores
@@ -83,6 +84,8 @@ def _entry_modules(stage: str, spec: Strict) -> tuple[str, ...]:
         variant = tuple(sorted(set(CANDIDATES.values())))
     if isinstance(spec, ExportSpec | ValidateSpec | BenchmarkSpec):
         variant = (*variant, FAMILIES[TASKS[spec.task].family])
+    if isinstance(spec, ValidateSpec) and TASKS[spec.task].family in DECODERS:
+        variant = (*variant, DECODERS[TASKS[spec.task].family])
     return (STAGES[stage], *variant)
 
 

@@ -28,8 +28,13 @@ from families.subjects import subjects_of
 from modelbuild.checks import decoding, generation
 from modelbuild.checks.numbers import compare_all
 from modelbuild.checks.runs import Runs
+from modelbuild.config.compose import compose
+from modelbuild.digest import sha256_file
 from modelbuild.errors import ExportError, InputError
+from modelbuild.pipeline.fingerprint import stage_code
+from modelbuild.resolve import resolve, stage_specs
 from modelbuild.runtime.load import load
+from modelbuild.tasks import TASKS, TaskName, task_of
 
 pytestmark = pytest.mark.slow
 
@@ -209,3 +214,22 @@ def test_a_beginning_that_is_not_the_originals_fails(t5: Path, tmp_path: Path) -
     assert set(failed) == {"config generation"}
     assert "decoder_start_token_id: 5, the original's is 0" in failed["config generation"]
     assert "task_specific_params" in failed["config generation"]
+
+
+def test_validation_depends_on_how_its_family_decodes(tmp_path: Path) -> None:
+    spec = resolve(compose(("model=t5-tiny-text2text-generation",), tmp_path).spec, sha256_file)
+    code = stage_code("validate", stage_specs(spec, {})["validate"])
+    assert {"decoding/seq2seq.py", "families/seq2seq.py", "families/seq2seq_interfaces.py"} <= set(code)
+    assert "decoding/causal.py" not in code
+
+
+@pytest.mark.parametrize(
+    ("architecture", "name"),
+    [
+        ("T5ForConditionalGeneration", "text2text-generation"),
+        ("MarianMTModel", "text2text-generation"),
+        ("WhisperForConditionalGeneration", "automatic-speech-recognition"),
+    ],
+)
+def test_the_name_of_a_class_tells_its_task(architecture: str, name: TaskName) -> None:
+    assert task_of(architecture) is TASKS[name]

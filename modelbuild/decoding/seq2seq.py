@@ -57,10 +57,15 @@ def decoder(run: RunGraph, interfaces: Mapping[str, Interface]) -> Seq2SeqDecode
 def prompts(
     interfaces: Mapping[str, Interface], config: Any, lengths: Sequence[int], rng: np.random.Generator
 ) -> Prompt:
-    """The token that every text begins with, and for the encoder random texts of those lengths, the shorter rows padded
-    on the right. Speech has one length, and is as random.
+    """The token that every text begins with and random ones after it, and for the encoder random texts of those
+    lengths, the shorter rows padded on the right. Speech has one length, and is as random.
+
+    What a model makes after its first token alone may be that token again and again, as with random weights, and then
+    nobody sees where it looks.
     """
     batch, interface = len(lengths), interfaces[ENCODER]
+    written = interfaces[FIRST].content("token_ids")
+    assert written is not None
     ids = interface.content("token_ids")
     longest = min(max(lengths), largest(interface, interface.axis(str(ids.shape[1])))) if ids else 1
     mask = interface.content("attention_mask")
@@ -69,7 +74,8 @@ def prompts(
     given = {mask.name: padded.astype(mask.dtype)} if mask else {}
     start = start_token(config)
     assert start is not None  # or it would not have been exported
-    tokens = np.full((batch, 1), start, dtype=np.int64)
+    tokens = rng.integers(0, written.below, (batch, max(lengths))).astype(written.dtype)
+    tokens[:, 0] = start
     inputs = sample(interface, sizes, mask="ones", rng=rng, given=given).inputs
     return Prompt(tokens=tokens, mask=np.ones_like(tokens), inputs=inputs)
 
@@ -81,5 +87,5 @@ def room(interfaces: Mapping[str, Interface]) -> int:
 
 
 def generate_inputs(prompt: Prompt) -> dict[str, Array]:
-    """What the encoder is given; `generate` begins the text by itself."""
-    return dict(prompt.inputs)
+    """What the encoder is given, and how the text begins."""
+    return {**prompt.inputs, "decoder_input_ids": prompt.tokens}

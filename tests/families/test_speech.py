@@ -13,10 +13,13 @@ import pytest
 import transformers
 from families.building import FAST, build
 from families.opened import answers
+from families.seq2seq_defects import Defect, forget_new_tokens, planted, swap_cross_attention
 from families.seq2seq_folders import MELS, SAMPLING_RATE, save_whisper, waveform
 from families.subjects import subjects_of
 
-from modelbuild.checks import features, generation
+from modelbuild.checks import decoding, features, generation
+from modelbuild.checks.numbers import compare_all
+from modelbuild.checks.runs import Runs
 from modelbuild.checks.subject import Subject
 from modelbuild.errors import ExportError, InputError
 from modelbuild.report import Check
@@ -125,6 +128,16 @@ def test_a_feature_extractor_that_cannot_be_read_fails(whisper: Path, tmp_path: 
     (found,) = features.examine(subjects_of(whisper, sidecar=sidecar)["encoder_model"])
     assert not found.passed
     assert found.where.startswith("the feature extractor cannot be used: ")
+
+
+@pytest.mark.parametrize("defect", [swap_cross_attention, forget_new_tokens], ids=["swapped", "forgotten"])
+def test_a_decoder_that_is_wrong_with_its_cache_fails(defect: Defect, whisper: Path, tmp_path: Path) -> None:
+    wrong = planted(whisper / "build" / "export", "decoder_with_past_model", defect, tmp_path / "wrong")
+    runs = {graph: Runs(subject) for graph, subject in subjects_of(whisper, optimize=wrong).items()}
+    for each in runs.values():
+        compare_all(each)  # which sees what is usual
+    failed = {check.name for check in decoding.examine(runs) if not check.passed}
+    assert {"decoding scores", "decoding recompute"} <= failed
 
 
 def test_a_model_that_hears_needs_its_feature_extractor(tmp_path: Path) -> None:

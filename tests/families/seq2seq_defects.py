@@ -34,12 +34,12 @@ def ignore_mask(model: ir.Model) -> None:
 
 
 def forget_new_tokens(model: ir.Model) -> None:
-    """The first layer gives its keys and values back as it was given them."""
-    for kind in ("key", "value"):
-        name = f"present.0.decoder.{kind}"
-        number = [value.name for value in model.graph.outputs].index(name)
-        right = model.graph.outputs[number]
-        node = ir.node("Identity", [_input(model, f"past_key_values.0.decoder.{kind}")])
+    """Keys and values come back as they were given."""
+    for number, right in enumerate(list(model.graph.outputs)):
+        name = str(right.name)
+        if not name.startswith("present."):
+            continue
+        node = ir.node("Identity", [_input(model, name.replace("present.", "past_key_values."))])
         node.outputs[0].shape, node.outputs[0].type = right.shape, right.type
         right.name, node.outputs[0].name = f"{name}_right", name
         model.graph.append(node)

@@ -186,7 +186,7 @@ DEFECTS: dict[str, tuple[str, Defect, set[str]]] = {
     "mask ignored": ("decoder_with_past_model", ignore_mask, {"decoding padding"}),
     "mask ignored at first": ("decoder_model", ignore_mask, {"decoding padding"}),
     "new tokens forgotten": ("decoder_with_past_model", forget_new_tokens, {"decoding recompute", "decoding scores"}),
-    "positions reversed": ("decoder_with_past_model", reverse_position_bias, {"decoding recompute", "decoding tokens"}),
+    "positions reversed": ("decoder_with_past_model", reverse_position_bias, {"decoding recompute", "decoding scores"}),
     "nothing": ("decoder_with_past_model", lambda _: None, set()),
 }
 

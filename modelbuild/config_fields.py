@@ -14,6 +14,11 @@ _DIMENSIONS = (
 # Names that transformers' own `attribute_map` does not have.
 _OTHER_NAMES = {"hidden_act": ("activation", "activation_function", "hidden_activation")}
 TOKENS = ("pad", "bos", "eos", "sep", "cls")
+# What says how a text that is made begins and ends, and what it is asked for with.
+GENERATION = (
+    "is_encoder_decoder", "decoder_start_token_id", "forced_bos_token_id", "forced_eos_token_id", "suppress_tokens",
+    "begin_suppress_tokens", "task_specific_params", "prefix",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,3 +51,11 @@ def token_ids(config: Any) -> tuple[Field, ...]:
     names = [f"{token}_token_id" for token in TOKENS]
     ids = [(name, getattr(config, name, None)) for name in names]
     return tuple(Field(name=name, own=name, value=value) for name, value in ids if value is not None)
+
+
+def start_token(config: Any) -> int | None:
+    """The token that a decoder beside an encoder is given first, as transformers chooses it, or None."""
+    for name in ("decoder_start_token_id", "bos_token_id"):
+        if getattr(config, name, None) is not None:
+            return int(getattr(config, name))
+    return None

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 import transformers
 
+from modelbuild.config_fields import start_token
 from modelbuild.errors import ExportError, first_line
 from modelbuild.model_files import GENERATION_CONFIG
 
@@ -41,6 +42,7 @@ def generate(model: torch.nn.Module, inputs: Mapping[str, Array], count: int) ->
         max_new_tokens=count,
         eos_token_id=_NO_END,
         pad_token_id=0,
+        decoder_start_token_id=start_token(model.config),
         use_cache=True,
         return_dict_in_generate=True,
         output_logits=True,

@@ -234,6 +234,12 @@ def longest(interface: Interface) -> int:
 
 
 def largest(interface: Interface, axis: Axis) -> int:
-    """The largest size of `axis` that is tried: its own limit or that of a sum it is part of, else UNLIMITED."""
-    sums = [total.largest for total in interface.axes_of("sum") if axis.name in total.parts and total.largest]
-    return min([axis.largest or UNLIMITED, *sums])
+    """The largest size of `axis` that is tried: its own limit, else UNLIMITED, or what is left of a sum when its other
+    parts are as small as they may be.
+    """
+    limits = [axis.largest or UNLIMITED]
+    for total in interface.axes_of("sum"):
+        if axis.name in total.parts and total.largest:
+            others = (interface.axis(part).smallest for part in total.parts if part != axis.name)
+            limits.append(total.largest - sum(others))
+    return min(limits)

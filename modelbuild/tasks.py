@@ -7,8 +7,9 @@ from typing import Literal
 
 from modelbuild.interface import Output
 
-FamilyName = Literal["causal-lm", "text", "image"]
+FamilyName = Literal["causal-lm", "text", "image", "seq2seq"]
 TaskName = Literal[
+    "automatic-speech-recognition",
     "feature-extraction",
     "fill-mask",
     "image-classification",
@@ -17,6 +18,7 @@ TaskName = Literal[
     "question-answering",
     "text-classification",
     "text-generation",
+    "text2text-generation",
     "token-classification",
     "zero-shot-image-classification",
 ]
@@ -63,6 +65,17 @@ class Task:
 
 
 TASKS: dict[TaskName, Task] = {
+    "automatic-speech-recognition": Task(
+        name="automatic-speech-recognition",
+        family="seq2seq",
+        auto_class="AutoModelForSpeechSeq2Seq",
+        optimum_class="ORTModelForSpeechSeq2Seq",
+        pipeline="automatic-speech-recognition",
+        architecture_suffixes=("WhisperForConditionalGeneration",),
+        inputs=("input_features",),
+        outputs=(Output(name="logits", shape=("batch", "decoder_sequence"), meaning="scores"),),
+        preprocessors=("tokenizer", "feature_extractor"),
+    ),
     "feature-extraction": Task(
         name="feature-extraction",
         family="text",
@@ -152,6 +165,16 @@ TASKS: dict[TaskName, Task] = {
         architecture_suffixes=("ForCausalLM", "LMHeadModel"),
         inputs=("input_ids", "attention_mask", "position_ids"),
         outputs=(Output(name="logits", shape=_TOKENS, meaning="scores"),),
+    ),
+    "text2text-generation": Task(
+        name="text2text-generation",
+        family="seq2seq",
+        auto_class="AutoModelForSeq2SeqLM",
+        optimum_class="ORTModelForSeq2SeqLM",
+        pipeline="text2text-generation",
+        architecture_suffixes=("ForConditionalGeneration", "MTModel"),
+        inputs=("input_ids", "attention_mask"),
+        outputs=(Output(name="logits", shape=("batch", "decoder_sequence"), meaning="scores"),),
     ),
     "token-classification": Task(
         name="token-classification",

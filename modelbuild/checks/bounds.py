@@ -30,10 +30,12 @@ def examine(runs: Runs) -> Iterator[Check]:
     try:
         limits = {axis.name: shipped} if shipped else {}
         empty = [past.name for past in subject.interface.axes_of("past")]
-        check_inputs(subject.graph.signature, limits, batch.inputs, may_be_empty=empty)
+        sums = {total.name: total.parts for total in subject.interface.axes_of("sum")}
+        check_inputs(subject.graph.signature, limits, batch.inputs, may_be_empty=empty, sums=sums)
         found.append(f"the runtime lets it through, its limit is {shipped}")
     except InputError as error:
-        found += [] if axis.name in str(error) else [f"the runtime says: {error}"]
+        named = any(name in str(error) for name in (axis.name, *axis.parts))
+        found += [] if named else [f"the runtime says: {error}"]
     if (
         subject.spec.providers.order[0] == "cpu"
         and _fails(lambda: run_module(subject.component.module, batch.inputs))
@@ -49,8 +51,8 @@ def examine(runs: Runs) -> Iterator[Check]:
 
 
 def _limited(runs: Runs) -> Axis | None:
-    """The axis of positions that has a limit, its own or that of a sum."""
-    axes = (*runs.subject.interface.axes_of("length"), *runs.subject.interface.axes_of("sum"))
+    """The axis of positions that has a limit: a sum before its parts, which may have none of their own."""
+    axes = (*runs.subject.interface.axes_of("sum"), *runs.subject.interface.axes_of("length"))
     return next((axis for axis in axes if axis.largest is not None), None)
 
 
@@ -58,6 +60,7 @@ def _too_long(runs: Runs, axis: Axis, size: int) -> Batch:
     interface = runs.subject.interface
     sizes = typical_sizes(interface, batch=1, length=1)
     longer = axis.parts[-1] if axis.parts else axis.name
+    size -= sum(sizes[part] for part in axis.parts[:-1])
     rng = np.random.default_rng(runs.subject.spec.validation.seed)
     return sample(interface, sizes | {longer: size}, mask="ones", rng=rng)
 

@@ -101,7 +101,7 @@ def examine(runs: Mapping[str, Runs]) -> Iterator[Check]:
     parts: dict[str, tuple[str, Callable[[_Trial], Iterator[Finding]]]] = {
         "decoding scores": ("prompts step by step, with PyTorch's generate", _scores),
         "decoding recompute": ("prompts step by step with the cache, and at once without", _recompute),
-        "decoding padding": ("prompts alone, and padded on the left beside longer ones", _padding),
+        "decoding padding": ("prompts alone, and padded beside longer ones", _padding),
         "decoding pieces": ("cuts of a prompt that is read in two pieces, and at once", _pieces),
     }
     works = True
@@ -166,7 +166,7 @@ def _pieces(trial: _Trial) -> Iterator[Finding]:
 
 
 def _name(trial: _Trial, number: int) -> str:
-    return f"a prompt of {int(trial.prompt.mask[number].sum())}"
+    return f"a prompt of {trial.prompt.length(number)}"
 
 
 def _tokens(trial: _Trial) -> Check:

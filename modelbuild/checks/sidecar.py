@@ -26,6 +26,8 @@ _WIDTHS = {
     ("text-generation", "logits"): "vocab_size",
     ("image-feature-extraction", "last_hidden_state"): "hidden_size",
     ("zero-shot-image-classification", "image_embeds"): "projection_dim",
+    ("text2text-generation", "logits"): "vocab_size",
+    ("automatic-speech-recognition", "logits"): "vocab_size",
 }
 _OWN_HEAD_SIZES = ("head_dim", "d_kv", "attention_head_size")
 _SHOWN = 4

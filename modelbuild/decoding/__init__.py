@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 # A family that is not here makes nothing step by step.
 DECODERS: dict[FamilyName, str] = {
     "causal-lm": "modelbuild.decoding.causal",
+    "seq2seq": "modelbuild.decoding.seq2seq",
 }
 
 

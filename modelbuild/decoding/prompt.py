@@ -25,13 +25,20 @@ class Prompt:
     inputs: Mapping[str, Array] = field(default_factory=dict)
 
     def row(self, number: int) -> Prompt:
-        """One row alone, without the padding of its tokens."""
-        inside = self.mask[number] > 0
+        """One row alone, without the padding of its tokens and of what is given beside them under a mask."""
+        inside, beside = self.mask[number] > 0, self.inputs.get("attention_mask")
+        rows = {name: array[number : number + 1] for name, array in self.inputs.items()}
+        if beside is not None:
+            read = beside[number] > 0
+            rows = {name: row[:, read] if row.shape[1:] == read.shape else row for name, row in rows.items()}
         return Prompt(
-            tokens=self.tokens[number : number + 1, inside],
-            mask=self.mask[number : number + 1, inside],
-            inputs={name: array[number : number + 1] for name, array in self.inputs.items()},
+            tokens=self.tokens[number : number + 1, inside], mask=self.mask[number : number + 1, inside], inputs=rows
         )
+
+    def length(self, number: int) -> int:
+        """How many tokens a row has, those that are given beside it under a mask included."""
+        beside = self.inputs.get("attention_mask")
+        return int(self.mask[number].sum() + (beside[number].sum() if beside is not None else 0))
 
     def start(self, length: int) -> Prompt:
         """The same with the first `length` positions only."""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 FAMILIES: dict[FamilyName, str] = {
     "causal-lm": "modelbuild.families.causal_lm",
     "image": "modelbuild.families.image",
+    "seq2seq": "modelbuild.families.seq2seq",
     "text": "modelbuild.families.text",
 }
 

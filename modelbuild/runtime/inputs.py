@@ -28,7 +28,7 @@ def check_inputs(
 
     Raises InputError for a missing or unknown name, a dtype that would lose values, a wrong rank or fixed size, a
     symbolic axis with two sizes or with none (unless it `may_be_empty`), one beyond `limits`, or one of `sums` that is
-    not as long as its parts.
+    not as long as its parts, or whose parts are beyond its limit.
     """
     known = signature.input_names()
     for name in inputs:
@@ -43,6 +43,10 @@ def check_inputs(
         wanted = sum(sizes.get(part, 0) for part in parts)
         if total in sizes and sizes[total] != wanted:
             raise InputError(f"{total} is {sizes[total]}, and {' and '.join(parts)} are {wanted} together")
+        if wanted > limits.get(total, wanted):
+            raise InputError(
+                f"{' and '.join(parts)} are {wanted} together, and the model takes at most {limits[total]}"
+            )
     return arrays
 
 

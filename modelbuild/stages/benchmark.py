@@ -43,11 +43,14 @@ class Subject:
     def phases(self, length: int) -> dict[str, tuple[int, int]]:
         """What is measured, by name: how many positions are new, and how many are in the cache.
 
-        A decoder has two phases: it reads what it is given, and then makes one token at a time.
+        A decoder has two phases: it reads what it is given, and then makes one token at a time. Where another graph
+        makes the cache, it has the second alone.
         """
-        if not self.interface.axes_of("past"):
+        past = self.interface.axes_of("past")
+        if not past:
             return {"": (length, 0)}
-        return {"prefill": (length, 0), "decode": (1, length)}
+        empty = all(axis.smallest == 0 for axis in past)
+        return ({"prefill": (length, 0)} if empty else {}) | {"decode": (1, length)}
 
     def label(self, phase: str, size: int) -> str:
         """What a case is called: `b4`, `decode_b4`, `decoder_model_b4`."""

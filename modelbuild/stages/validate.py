@@ -13,6 +13,7 @@ from modelbuild.checks import (
     CheckModule,
     bounds,
     decoding,
+    features,
     generation,
     image_processor,
     interface,
@@ -87,7 +88,7 @@ def _examined(runs: Runs, inputs: Mapping[str, Path], out: Path) -> _Examined:
     subject = runs.subject
     checks = list(interface.examine(subject))
     runnable = all(check.passed for check in checks)
-    checks += weights.examine(subject)
+    checks += [*weights.examine(subject), *features.examine(subject)]
     if not runnable:
         return _Examined(checks=tuple(checks))
     numbers = compare_all(runs)

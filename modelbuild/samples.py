@@ -88,11 +88,15 @@ class Batch:
         position)`, or `(batch,)` where it has no positions.
         """
         rows = self.valid_rows
+        if array.dtype == np.bool_:
+            array = array.astype(np.int8)  # a difference of truths is not defined
+        if output.shape[:1] != ("batch",):
+            return array[None], np.ones(1, dtype=bool)
         for place, name in enumerate(output.shape):
             if isinstance(name, str) and self.interface.axis(name).kind in ("length", "sum") and array.ndim > place:
                 mask = self.masks.get(name, np.ones((len(rows), array.shape[place]), dtype=bool))
                 return np.moveaxis(array, place, 1), mask & rows[:, None]
-        return (array, rows) if output.shape[:1] == ("batch",) else (array[None], np.ones(1, dtype=bool))
+        return array, rows
 
     def row(self, number: int) -> Batch:
         """The same inputs with one row alone."""
@@ -147,6 +151,8 @@ def sample(
 
 
 def _content(value: Input, shape: tuple[int, ...], mask: str, rng: np.random.Generator) -> Array:
+    if value.between:
+        return _between(value.between, shape, np.dtype(value.dtype), rng)
     match value.content:
         case "attention_mask":
             rows, positions = math.prod(shape[:-1]), shape[-1]
@@ -158,6 +164,14 @@ def _content(value: Input, shape: tuple[int, ...], mask: str, rng: np.random.Gen
             return np.asarray(rng.random(shape) < 0.5).astype(value.dtype)
         case _:
             return rng.standard_normal(shape).astype(value.dtype)
+
+
+def _between(bounds: tuple[float, float], shape: tuple[int, ...], dtype: Any, rng: np.random.Generator) -> Array:
+    """Numbers between two, whole ones with both of them."""
+    lowest, highest = bounds
+    if np.issubdtype(dtype, np.floating):
+        return rng.uniform(lowest, highest, shape).astype(dtype)
+    return rng.integers(int(lowest), int(highest), shape, endpoint=True).astype(dtype)
 
 
 def _positions(interface: Interface, value: Input, arrays: Mapping[str, Array], sizes: Mapping[str, int]) -> Array:

@@ -7,8 +7,9 @@ from typing import Literal
 
 from modelbuild.interface import Output
 
-FamilyName = Literal["causal-lm", "text"]
+FamilyName = Literal["causal-lm", "module", "text"]
 TaskName = Literal[
+    "custom",
     "feature-extraction",
     "fill-mask",
     "multiple-choice",
@@ -32,8 +33,9 @@ class Task:
     """What one task means.
 
     `family` is the kind of model that does it, which says what its graphs are. `auto_class` and `optimum_class` are
-    class names in transformers and optimum.onnxruntime; `pipeline` is what transformers' pipelines call the task, None
-    where they have none. `architecture_suffixes` are how the architectures of the task end (`BertForMaskedLM`).
+    class names in transformers and optimum.onnxruntime, empty where there is none; `pipeline` is what transformers'
+    pipelines call the task, None where they have none. `architecture_suffixes` are how the architectures of the task
+    end (`BertForMaskedLM`).
     `inputs` are the names a model may take, of which each model takes those that its `forward` has; `outputs` are those
     it must give, in order, with their leading axes. `labels` says that the model's config must name its classes;
     `choices` that inputs have an axis of choices after the batch. `unused_weights` are prefixes of parameters that no
@@ -60,6 +62,17 @@ class Task:
 
 
 TASKS: dict[TaskName, Task] = {
+    "custom": Task(
+        name="custom",
+        family="module",
+        auto_class="",
+        optimum_class="",
+        pipeline=None,
+        architecture_suffixes=(),
+        inputs=(),
+        outputs=(),
+        preprocessors=(),
+    ),
     "feature-extraction": Task(
         name="feature-extraction",
         family="text",

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 FAMILIES: dict[FamilyName, str] = {
     "causal-lm": "modelbuild.families.causal_lm",
+    "module": "modelbuild.families.module",
     "text": "modelbuild.families.text",
 }
 

@@ -104,6 +104,12 @@ def _require_preprocessor(preprocessor: Preprocessor, located: Located) -> None:
 def _task(spec: BuildSpec, config: Mapping[str, Any]) -> TaskName:
     """The task that was asked for, or the only one that the architectures in `config` tell."""
     own = isinstance(spec.model.source, ModuleSource)
+    if own and spec.exporter.kind == "optimum":
+        raise ConfigError(
+            "exporter=optimum with a module of your own",
+            where="exporter.kind",
+            hint="Optimum knows models of transformers alone; choose exporter=dynamo",
+        )
     if own and spec.task.name == "auto":
         return "custom"
     if own != (spec.task.name == "custom"):

@@ -73,11 +73,11 @@ def component_of(source: ModuleSource) -> Component:
     return component
 
 
-def spec_of(values: dict[str, Any], folder: Path) -> Any:
-    """The build of a configuration in which the model has this source."""
+def spec_of(values: dict[str, Any], folder: Path, **groups: Any) -> Any:
+    """The build of a configuration in which the model has this source, and these other groups."""
     rest = {
         "task": {"name": "auto"}, "opset": {"version": 20}, "exporter": {"kind": "dynamo"}, "sidecar": {"kind": "auto"},
         "optimization": {"kind": "none"}, "precision": {"kind": "fp32"}, "providers": {"order": ["cpu"]},
         "session": {}, "validation": {"kind": "quick"}, "benchmark": {"kind": "off"},
     }  # fmt: skip
-    return decode({"model": {"name": "mine", "source": {"kind": "module"} | values}} | rest, folder)
+    return decode({"model": {"name": "mine", "source": {"kind": "module"} | values}} | rest | groups, folder)

@@ -87,6 +87,12 @@ def test_what_cannot_be_is_refused_with_its_key(values: dict[str, Any], message:
     assert caught.value.lines() == [f"error[CFG]: {message}"]
 
 
+def test_optimum_exports_models_of_transformers_alone(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("")
+    with pytest.raises(ConfigError, match=r"exporter=optimum with a module of your own: .*choose exporter=dynamo"):
+        resolve(spec_of(source(), tmp_path, exporter={"kind": "optimum"}, opset={"version": 18}), sha256_file)
+
+
 def with_task(name: str, folder: Path) -> Any:
     spec = spec_of(source(), folder)
     return spec.model_copy(update={"task": spec.task.model_copy(update={"name": name})})

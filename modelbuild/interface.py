@@ -11,7 +11,7 @@ from modelbuild.strict import Strict
 
 Content = Literal["token_ids", "attention_mask", "token_type_ids", "position_ids", "indices", "flags", "values"]
 Meaning = Literal["scores", "embeddings", "values"]
-AxisKind = Literal["batch", "length", "past", "extent", "sum"]
+AxisKind = Literal["batch", "length", "past", "extent", "sum", "derived"]
 
 
 class Axis(Strict):
@@ -19,8 +19,8 @@ class Axis(Strict):
 
     `batch`: rows that do not know of each other. `length`: positions of a text or a series. `past`: positions that are
     in a cache already. `extent`: height or width. `sum`: as long as all of `parts` together, such as past and new
-    positions. Sizes go from `smallest` to `largest` (None: nobody knows) in steps of `step`; `native` is the size that
-    the model was made for.
+    positions. `derived`: of outputs alone, as long as the inputs make it. Sizes go from `smallest` to `largest` (None:
+    nobody knows) in steps of `step`; `native` is the size that the model was made for.
     """
 
     name: str
@@ -34,8 +34,8 @@ class Axis(Strict):
 
 class Input(Strict):
     """One input. `shape` has sizes and names of axes. `content` is what is in it: `values` are any numbers, and ids and
-    indices are from 0 to below `below`; with `ends`, each row has that id once, as its last. An `optional` input may be
-    missing from a graph, which then means what PyTorch does without it.
+    indices are from 0 to below `below`; with `ends`, each row has that id once, as its last; numbers that have bounds
+    are `between` them. An `optional` input may be missing from a graph, which then means what PyTorch does without it.
     """
 
     name: str
@@ -44,19 +44,21 @@ class Input(Strict):
     content: Content = "values"
     below: int = 0
     ends: int | None = None
+    between: tuple[float, float] | None = None
     optional: bool = False
 
 
 class Output(Strict):
     """One output. `shape` has its leading axes; what follows has sizes of its own.
 
-    Of `scores` the largest on the last axis matters, of `embeddings` their direction, of `values` nothing but
-    themselves.
+    A graph gives it in `dtype`. Of `scores` the largest on the last axis matters, of `embeddings` their direction, of
+    `values` nothing but themselves.
     """
 
     name: str
     shape: tuple[int | str, ...]
     meaning: Meaning = "values"
+    dtype: str = "float32"
 
     def symbolic_axes(self) -> frozenset[str]:
         """The names of its axes without a size."""

@@ -17,7 +17,8 @@ from modelbuild.errors import ExportError
 from modelbuild.model_config import read_config
 from modelbuild.model_files import CONFIG_FILE, SAFE_SUFFIX, is_pickle
 from modelbuild.model_spec import InitSource
-from modelbuild.stage_spec import FolderFiles, StageModel
+from modelbuild.module_loading import UserModule, load_module
+from modelbuild.stage_spec import FolderFiles, ModuleFiles, StageModel
 from modelbuild.suggest import did_you_mean
 from modelbuild.tasks import Task
 from modelbuild.weight_files import stored_shapes
@@ -33,8 +34,9 @@ class Original:
     unexpected_keys: tuple[str, ...] = ()
 
 
-def load_original(model: StageModel, task: Task, folder: Path | None) -> Original:
-    """The model in eval mode, fp32, as transformers builds it, with nothing patched.
+def load_original(model: StageModel, task: Task, folder: Path | None, weights: Path | None = None) -> Original:
+    """The model in eval mode, fp32, as transformers builds it, with nothing patched; or as the user's own code does,
+    with the `weights` of a file where they are not its own.
 
     Raises ExportError when a file is not the one that was declared, when its config asks for code from elsewhere, when
     weights are missing from the checkpoint, do not fit or are no numbers, or when the architecture has no such task.
@@ -44,6 +46,8 @@ def load_original(model: StageModel, task: Task, folder: Path | None) -> Origina
         return Original(module=_initialized(model.source, task).eval())
     if folder is None:
         raise ExportError("the model's folder is not known", hint="run the build again")
+    if isinstance(model.source, ModuleFiles):
+        return Original(module=_users(model.source, task, folder, weights).eval())
     before = _stamps(model.source, folder)
     verify_source(model.source, folder)
     config = read_config(folder)
@@ -60,16 +64,22 @@ def load_original(model: StageModel, task: Task, folder: Path | None) -> Origina
     return Original(module=module.eval(), unexpected_keys=tuple(sorted(info["unexpected_keys"])))
 
 
-def load_reference(model: StageModel, task: Task, folder: Path | None) -> torch.nn.Module:
+def load_reference(model: StageModel, task: Task, folder: Path | None, weights: Path | None = None) -> torch.nn.Module:
     """The module of `load_original`."""
-    return load_original(model, task, folder).module
+    return load_original(model, task, folder, weights).module
 
 
-def load_again(model: StageModel, task: Task, folder: Path | None) -> torch.nn.Module:
+def load_again(model: StageModel, task: Task, folder: Path | None, weights: Path | None = None) -> torch.nn.Module:
     """What `load_reference` gave for the same arguments, loaded anew without checking it anew."""
-    if isinstance(model.source, InitSource) or folder is None:
-        return load_reference(model, task, folder)
+    if isinstance(model.source, InitSource | ModuleFiles) or folder is None:
+        return load_reference(model, task, folder, weights)
     return _from_checkpoint(model.source, folder, task)[0].eval()
+
+
+def _users(source: ModuleFiles, task: Task, folder: Path, weights: Path | None) -> UserModule:
+    module = load_module(source, folder, weights)
+    require_finite(Fit(module=module.model, declared=None, task=task, where=str(weights or folder / source.main)))
+    return module
 
 
 def verify_source(source: FolderFiles, folder: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from modelbuild.digest import sha256_file, sha256_json, write_json
 from modelbuild.errors import ConfigError, ExportError
 from modelbuild.model_files import PREPROCESSOR_CONFIG, VOCABULARY_FILES
-from modelbuild.model_spec import PathSource
+from modelbuild.model_spec import ModuleSource, PathSource
 from modelbuild.operator_libraries import locate_libraries, location
 from modelbuild.sources import Digest, Located, locate
 from modelbuild.spec import BuildSpec, FileExporter
@@ -51,10 +51,12 @@ class ResolvedBuild:
         return f"{slug}-{sha256_json(spec.model_dump(mode='json'))[:12]}"
 
     def locations(self) -> dict[str, Path]:
-        """Where files are on this machine, by what a stage calls them: the model's folder `source`, and the `graph`
-        that was exported elsewhere, and libraries of custom operators. No result depends on it.
+        """Where files are on this machine, by what a stage calls them: the model's folder `source`, the `weights` of a
+        user's own module, the `graph` that was exported elsewhere, and libraries of custom operators. No result depends
+        on it.
         """
         found = {"source": self.located.folder} if self.located.folder else {}
+        found |= {"weights": self.located.weights} if self.located.weights else {}
         found |= {location(path): Path(path) for path in self.spec.session.custom_ops}
         exporter = self.spec.exporter
         return found | ({"graph": Path(exporter.path)} if isinstance(exporter, FileExporter) else {})
@@ -101,6 +103,21 @@ def _require_preprocessor(preprocessor: Preprocessor, located: Located) -> None:
 
 def _task(spec: BuildSpec, config: Mapping[str, Any]) -> TaskName:
     """The task that was asked for, or the only one that the architectures in `config` tell."""
+    own = isinstance(spec.model.source, ModuleSource)
+    if own and spec.exporter.kind == "optimum":
+        raise ConfigError(
+            "exporter=optimum with a module of your own",
+            where="exporter.kind",
+            hint="Optimum knows models of transformers alone; choose exporter=dynamo",
+        )
+    if own and spec.task.name == "auto":
+        return "custom"
+    if own != (spec.task.name == "custom"):
+        raise ConfigError(
+            f"task={spec.task.name} with model.source.kind={spec.model.source.kind}",
+            where="task.name",
+            hint="a module of your own has task=custom, or auto" if own else "task=custom is for modules of your own",
+        )
     if spec.task.name != "auto":
         return spec.task.name
     named = config.get("architectures")
@@ -117,7 +134,7 @@ def _task(spec: BuildSpec, config: Mapping[str, Any]) -> TaskName:
     raise ConfigError(
         f"the task of a {which} cannot be told",
         where="task.name",
-        hint=f"choose task={'|'.join(told or tasks_of(config) or TASKS)}",
+        hint=f"choose task={'|'.join(told or tasks_of(config) or [task for task in TASKS if task != 'custom'])}",
     )
 
 
@@ -166,7 +183,7 @@ def _origin(build: ResolvedBuild) -> dict[str, str]:
 
 
 def _without_path(spec: BuildSpec) -> BuildSpec:
-    """The build without paths of this machine, which a `path` source, a `file` and libraries have: what is in the files
+    """The build without paths of this machine, which sources, a `file` and libraries have: what is in the files
     is told elsewhere.
     """
     model, exporter = spec.model, spec.exporter
@@ -174,6 +191,8 @@ def _without_path(spec: BuildSpec) -> BuildSpec:
     if isinstance(model.source, PathSource):
         source = model.source.model_copy(update={"path": Path(model.source.path).name})
         model = model.model_copy(update={"source": source})
+    if isinstance(model.source, ModuleSource):
+        model = model.model_copy(update={"source": model.source.without_folders()})
     if isinstance(exporter, FileExporter):
         exporter = exporter.model_copy(update={"path": Path(exporter.path).name})
     return spec.model_copy(update={"model": model, "exporter": exporter, "session": session})

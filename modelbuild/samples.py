@@ -98,6 +98,8 @@ class Batch:
         """`array`, which is that output, with its positions on the second axis, and where it means anything: `(batch,
         position)`, or `(batch,)` where it has no positions. Rows of another kind on a later axis count as positions.
         """
+        if array.dtype == np.bool_:
+            array = array.astype(np.int8)  # a difference of truths is not defined
         rows = self.valid_rows.get(str(output.shape[0])) if output.shape else None
         if rows is None:
             return array[None], np.ones(1, dtype=bool)
@@ -167,6 +169,8 @@ def sample(
 
 
 def _content(value: Input, shape: tuple[int, ...], mask: str, rng: np.random.Generator) -> Array:
+    if value.between:
+        return _between(value.between, shape, np.dtype(value.dtype), rng)
     match value.content:
         case "attention_mask":
             rows, positions = math.prod(shape[:-1]), shape[-1]
@@ -187,6 +191,14 @@ def _end_rows(value: Input, arrays: Mapping[str, Array], interface: Interface) -
     valid = arrays[mask.name].astype(bool) if mask else np.ones(ids.shape, dtype=bool)
     last = ids.shape[1] - 1 - valid[:, ::-1].argmax(axis=1)
     ids[np.arange(len(ids)), last] = value.ends
+
+
+def _between(bounds: tuple[float, float], shape: tuple[int, ...], dtype: Any, rng: np.random.Generator) -> Array:
+    """Numbers between two, whole ones with both of them."""
+    lowest, highest = bounds
+    if np.issubdtype(dtype, np.floating):
+        return rng.uniform(lowest, highest, shape).astype(dtype)
+    return rng.integers(int(lowest), int(highest), shape, endpoint=True).astype(dtype)
 
 
 def _positions(interface: Interface, value: Input, arrays: Mapping[str, Array], sizes: Mapping[str, int]) -> Array:

@@ -21,8 +21,9 @@ from modelbuild.model_files import (
     VOCABULARY_FILES,
     is_weight,
 )
-from modelbuild.model_spec import HubSource, InitSource, PackageSource, PathSource, Source
-from modelbuild.stage_spec import FolderFiles, StageModel
+from modelbuild.model_spec import HubSource, InitSource, ModuleSource, PackageSource, PathSource, Source
+from modelbuild.module_source import find_module
+from modelbuild.stage_spec import FolderFiles, ModuleFiles, StageModel
 from modelbuild.suggest import closest
 from modelbuild.weight_files import require_file, weight_files
 
@@ -32,18 +33,24 @@ Digest = Callable[[Path], str]
 @dataclass(frozen=True, kw_only=True)
 class Located:
     """A source that was found: its folder (None for `init`), the sha256 of each file that matters, and where it came
-    from.
+    from. `module` is a user's own module, and `weights` the file that it has its weights from.
     """
 
     folder: Path | None
     files: Mapping[str, str]
     origin: Mapping[str, str]
     config: Mapping[str, Any]
+    module: ModuleFiles | None = None
+    weights: Path | None = None
 
     def subset(self, source: Source, *, weights: bool, sidecars: bool) -> StageModel:
         """The model as a stage that reads the config, and the `weights` or the `sidecars` or both, depends on it."""
         if isinstance(source, InitSource):
             return StageModel(source=source)
+        if self.module:
+            config = self.module.declared.config if sidecars else {}
+            declared = self.module.declared.model_copy(update={"config": config})
+            return StageModel(source=self.module.model_copy(update={"declared": declared}))
         chosen = {
             name: digest
             for name, digest in self.files.items()
@@ -59,10 +66,34 @@ def locate(source: Source, digest: Digest) -> Located:
     """
     if isinstance(source, InitSource):
         return Located(folder=None, files={}, origin=_origin(source), config={"architectures": [source.architecture]})
+    if isinstance(source, ModuleSource):
+        return _located_module(source, digest)
     folder = _folder(source)
     config = read_config(folder)
     files = {name: digest(folder / name) for name in _present(folder, allow_pickle=source.allow_pickle)}
-    for name, expected in source.digests.items():
+    _require_pinned(source.digests, files, folder)
+    return Located(folder=folder, files=files, origin=_origin(source), config=config)
+
+
+def _located_module(source: ModuleSource, digest: Digest) -> Located:
+    """A user's own module, found without running it."""
+    found = find_module(source, digest)
+    files = dict(found.files.files)
+    if found.weights and found.files.weights:
+        files[found.weights.name] = found.files.weights
+    _require_pinned(source.digests, files, found.folder)
+    return Located(
+        folder=found.folder,
+        files=files,
+        origin=_origin(source),
+        config={},
+        module=found.files,
+        weights=found.weights,
+    )
+
+
+def _require_pinned(digests: Mapping[str, str], files: Mapping[str, str], folder: Path) -> None:
+    for name, expected in digests.items():
         if files.get(name) != expected:
             absent = "it is not read" if (folder / name).exists() else "no such file"
             found = f"sha256 {files[name]}" if name in files else absent
@@ -71,7 +102,6 @@ def locate(source: Source, digest: Digest) -> Located:
                 where=str(folder),
                 hint="fetch the model again, or correct model.source.digests",
             )
-    return Located(folder=folder, files=files, origin=_origin(source), config=config)
 
 
 def _origin(source: Source) -> dict[str, str]:
@@ -85,6 +115,11 @@ def _origin(source: Source) -> dict[str, str]:
             return {"kind": "path"}
         case InitSource():
             return {"kind": "init", "architecture": source.architecture, "seed": str(source.seed)}
+        case ModuleSource():
+            named = (
+                {"import_path": source.import_path} if source.import_path else {"file": Path(source.path or "").name}
+            )
+            return {"kind": "module", **named, "factory": source.factory}
 
 
 def _folder(source: PackageSource | PathSource | HubSource) -> Path:

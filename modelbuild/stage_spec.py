@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from modelbuild.model_spec import InitSource
+from modelbuild.model_spec import InitSource, ModuleSource
 from modelbuild.spec import (
     Benchmark,
     BuildSpec,
@@ -31,10 +31,24 @@ class FolderFiles(Strict):
     files: Digests
 
 
+class ModuleFiles(Strict):
+    """A user's own module, known by its content: the sha256 of `main`, the Python file that has it, and of every file
+    beside it that is imported on the way, by path in the folder; that of its `weights` (None where it makes its own);
+    and the versions of the installed `libraries` that they import. `declared` is the source without folders.
+    """
+
+    kind: Literal["module"]
+    declared: ModuleSource
+    main: str
+    files: Digests
+    weights: Sha256 | None = None
+    libraries: dict[str, str] = {}
+
+
 class StageModel(Strict):
     """The model as a stage sees it: what it is, not where it was found."""
 
-    source: Annotated[FolderFiles | InitSource, Field(discriminator="kind")]
+    source: Annotated[FolderFiles | InitSource | ModuleFiles, Field(discriminator="kind")]
 
 
 class GraphFiles(Strict):

@@ -7,9 +7,10 @@ from typing import Literal
 
 from modelbuild.interface import Output
 
-FamilyName = Literal["causal-lm", "text", "image", "seq2seq"]
+FamilyName = Literal["causal-lm", "text", "image", "seq2seq", "module"]
 TaskName = Literal[
     "automatic-speech-recognition",
+    "custom",
     "feature-extraction",
     "fill-mask",
     "image-classification",
@@ -37,8 +38,9 @@ class Task:
     """What one task means.
 
     `family` is the kind of model that does it, which says what its graphs are. `auto_class` and `optimum_class` are
-    class names in transformers and optimum.onnxruntime; `pipeline` is what transformers' pipelines call the task, None
-    where they have none. `architecture_suffixes` are how the architectures of the task end (`BertForMaskedLM`).
+    class names in transformers and optimum.onnxruntime, empty where there is none; `pipeline` is what transformers'
+    pipelines call the task, None where they have none. `architecture_suffixes` are how the architectures of the task
+    end (`BertForMaskedLM`).
     `inputs` are the names a model may take, of which each model takes those that its `forward` has; `outputs` are those
     it must give, in order, with their leading axes. `labels` says that the model's config must name its classes;
     `choices` that inputs have an axis of choices after the batch. `unused_weights` are prefixes of parameters that no
@@ -75,6 +77,17 @@ TASKS: dict[TaskName, Task] = {
         inputs=("input_features",),
         outputs=(Output(name="logits", shape=("batch", "decoder_sequence"), meaning="scores"),),
         preprocessors=("tokenizer", "feature_extractor"),
+    ),
+    "custom": Task(
+        name="custom",
+        family="module",
+        auto_class="",
+        optimum_class="",
+        pipeline=None,
+        architecture_suffixes=(),
+        inputs=(),
+        outputs=(),
+        preprocessors=(),
     ),
     "feature-extraction": Task(
         name="feature-extraction",

@@ -92,7 +92,7 @@ def test_what_is_valid_follows_the_mask_on_every_axis() -> None:
     moved, valid = batch.placed(present, np.zeros((3, 2, 4, 4)))
     assert moved.shape == (3, 4, 2, 4)
     assert valid.tolist() == mask.astype(bool).tolist()
-    assert batch.valid_rows.tolist() == [True, True, False]
+    assert batch.valid_rows["batch"].tolist() == [True, True, False]
 
 
 def test_a_row_alone_keeps_everything_else() -> None:

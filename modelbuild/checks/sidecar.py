@@ -14,6 +14,7 @@ from modelbuild.config_fields import TOKENS, dimensions, token_ids
 from modelbuild.errors import ExportError
 from modelbuild.golden_text import golden_text
 from modelbuild.model_files import CONFIG_FILE
+from modelbuild.module_loading import UserModule
 from modelbuild.report import Check, read_report
 from modelbuild.samples import longest
 from modelbuild.tokenizer import open_tokenizer, tokenizer_size
@@ -34,8 +35,10 @@ _SHOWN = 4
 
 
 def examine(subject: Subject) -> Iterator[Check]:
-    """What is wrong with config.json; nothing where there are no sidecar files because none were asked for."""
-    if not has_sidecar(subject):
+    """What is wrong with config.json; nothing where there are no sidecar files because none were asked for, and of a
+    user's own module, which is another check's.
+    """
+    if not has_sidecar(subject) or isinstance(subject.reference, UserModule):
         return
     config, fault = read_object(subject.sidecar / CONFIG_FILE)
     yield check("config present", "config.json is a JSON object", [fault] if fault else [])

@@ -7,14 +7,14 @@ import os
 import re
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
 from modelbuild.errors import ConfigError, Problem
-from modelbuild.model_spec import PathSource
+from modelbuild.model_spec import ModuleSource, PathSource
 from modelbuild.spec import BuildSpec, FileExporter
 from modelbuild.suggest import did_you_mean
 
@@ -42,8 +42,8 @@ def _members(annotation: Any) -> Iterator[Any]:
 
 
 def decode(values: Mapping[str, Any], base: Path) -> BuildSpec:
-    """The build in a composed configuration; a relative `model.source.path`, `exporter.path` or path in
-    `session.custom_ops` is taken from the folder `base`.
+    """The build in a composed configuration; a relative `model.source.path`, `model.source.weights`, `exporter.path` or
+    path in `session.custom_ops` is taken from the folder `base`.
 
     Raises ConfigError with every problem: unknown keys, wrong types and values, combinations that cannot be.
     """
@@ -56,9 +56,11 @@ def decode(values: Mapping[str, Any], base: Path) -> BuildSpec:
         counted = [item for item in items if not (item["type"] == "too_short" and item["loc"] in inside)]
         raise ConfigError.collected([problem for item in counted for problem in _problems(item, values)]) from error
     source = spec.model.source
-    if isinstance(source, PathSource):
-        absolute = source.model_copy(update={"path": str((base / source.path).resolve())})
-        spec = spec.model_copy(update={"model": spec.model.model_copy(update={"source": absolute})})
+    if isinstance(source, PathSource | ModuleSource):
+        given = {name: getattr(source, name, None) for name in ("path", "weights")}
+        absolute = {name: str((base / path).resolve()) for name, path in given.items() if path}
+        found = source.model_copy(update=absolute)
+        spec = spec.model_copy(update={"model": spec.model.model_copy(update={"source": found})})
     if isinstance(spec.exporter, FileExporter):  # a link stays one: the data files are beside it, as in the hub's cache
         file = os.path.abspath(base / spec.exporter.path)  # noqa: PTH100
         spec = spec.model_copy(update={"exporter": spec.exporter.model_copy(update={"path": file})})
@@ -118,13 +120,22 @@ def _owner(path: tuple[int | str, ...], dotted: str) -> str:
 def _models(path: tuple[int | str, ...]) -> list[type[BaseModel]]:
     """What `path` leads to in a build; all variants of a tagged union, unless it goes on to name one."""
     models: list[type[BaseModel]] = [BuildSpec]
+    by_name: list[type[BaseModel]] = []
     for part in path:
-        if len(models) > 1:
+        if by_name:  # the part is a name that is free, of one of several such models
+            models, by_name = by_name, []
+        elif len(models) > 1:
             models = [model for model in models if part in typing.get_args(model.model_fields["kind"].annotation)]
         else:
-            members = _members(models[0].model_fields[str(part)].annotation)
-            models = [kind for kind in members if isinstance(kind, type) and issubclass(kind, BaseModel)]
+            field = models[0].model_fields.get(str(part)) if models else None
+            members = list(_members(field.annotation)) if field else []
+            named = [typing.get_args(kind)[1] for kind in members if typing.get_origin(kind) is dict]
+            models, by_name = _classes(members), _classes(named)
     return models
+
+
+def _classes(annotations: Iterable[Any]) -> list[type[BaseModel]]:
+    return [kind for kind in annotations if isinstance(kind, type) and issubclass(kind, BaseModel)]
 
 
 def _without_tags(path: tuple[int | str, ...], values: Any) -> list[int | str]:

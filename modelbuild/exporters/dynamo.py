@@ -5,6 +5,9 @@ from __future__ import annotations
 import ast
 import itertools
 import logging
+import re
+import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +31,7 @@ OLDEST_NATIVE_OPSET = 18
 # Sizes that an exported graph must hold for. torch.export treats 0 and 1 apart, so that 2 is its smallest; that 1 is
 # right as well is for validation to say.
 _SMALLEST, _LARGEST_BATCH = 2, 1 << 16
+_NO_OPERATOR = re.compile(r"No ONNX function found for <OpOverload\(op='([\w.]+)'")
 _STACK_TRACE = "pkg.torch.onnx.stack_trace"
 
 
@@ -39,7 +43,7 @@ def export(component: Component, task: Task, traced: Batch, opset: int, own: Own
     """
     for chatty in ("torch.onnx", "onnxscript"):
         logging.getLogger(chatty).setLevel(logging.ERROR)
-    graph = _capture(component, traced, max(opset, OLDEST_NATIVE_OPSET))
+    graph = _capture(component, task, traced, max(opset, OLDEST_NATIVE_OPSET))
     _name_axes(graph, component.interface)
     RemoveUnusedNodesPass()(graph)
     if opset < OLDEST_NATIVE_OPSET:
@@ -53,7 +57,7 @@ def export(component: Component, task: Task, traced: Batch, opset: int, own: Own
     tag_exported(out, component.module.model)
 
 
-def _capture(component: Component, traced: Batch, opset: int) -> ir.Model:
+def _capture(component: Component, task: Task, traced: Batch, opset: int) -> ir.Model:
     tensors = {name: torch.from_numpy(array) for name, array in traced.inputs.items()}
     name = type(component.module.model).__name__
     outputs = _outputs(component, tensors)
@@ -70,15 +74,32 @@ def _capture(component: Component, traced: Batch, opset: int) -> ir.Model:
             verbose=False,
         )
     except Exception as error:
-        raise ExportError(
-            f"torch.onnx.export failed: {first_line(error)}",
-            where=name,
-            hint="try exporter=optimum",
-        ) from error
+        raise _refused(error, component, task) from error
     if program is None:
         raise ExportError("torch.onnx.export gave nothing", where=name)
     _require_all_sizes(name, program.exported_program, component.interface)
     return program.model
+
+
+def _refused(error: Exception, component: Component, task: Task) -> ExportError:
+    """What torch says at the bottom of a chain of errors whose top is advice; with the line of the model, if known."""
+    chain: list[BaseException] = [error]
+    while cause := chain[-1].__cause__:
+        chain.append(cause)
+    model = type(component.module.model)
+    file = getattr(sys.modules.get(model.__module__), "__file__", None)
+    frames = [frame for frame in traceback.extract_tb(chain[-1].__traceback__) if frame.filename == file]
+    where = (
+        f"{model.__name__} ({Path(frames[-1].filename).name} line {frames[-1].lineno})" if frames else model.__name__
+    )
+    if type(chain[-1]).__name__ == "GuardOnDataDependentSymNode":
+        hint = "compute both ways and choose with torch.where, or use torch.cond"
+        return ExportError("forward branches on what is in its inputs, which a graph cannot", where=where, hint=hint)
+    if missing := _NO_OPERATOR.search(str(chain[-1])):
+        hint = "write it with other operations"
+        return ExportError(f"ONNX has no operator for {missing[1]}", where=where, hint=hint)
+    hint = "correct forward; --debug shows more" if task.family == "module" else "try exporter=optimum"
+    return ExportError(f"torch.onnx.export failed: {first_line(chain[-1])}", where=where, hint=hint)
 
 
 def _outputs(component: Component, tensors: dict[str, torch.Tensor]) -> list[str]:
@@ -100,7 +121,9 @@ def _dynamic_shapes(interface: Interface) -> dict[str, dict[int, Any]]:
     """The symbolic axes of each input. One that is the sum of others has no size of its own to torch."""
     sums = {axis.name for axis in interface.axes_of("sum")}
     dims: dict[str, Any] = {
-        axis.name: torch.export.Dim.DYNAMIC if axis.name in sums else torch.export.Dim(axis.name)
+        axis.name: torch.export.Dim.DYNAMIC
+        if axis.name in sums
+        else torch.export.Dim(axis.name, min=axis.smallest if axis.smallest > _SMALLEST else None)
         for axis in interface.axes
     }
     return {
@@ -120,11 +143,14 @@ def _require_all_sizes(name: str, program: torch.export.ExportedProgram, interfa
         for axis, size in zip(value.shape, node.meta["val"].shape, strict=True):
             if isinstance(axis, int):
                 continue
+            smallest = max(_SMALLEST, interface.axis(axis).smallest)
             largest = _LARGEST_BATCH if interface.axis(axis).kind == "batch" else interface.axis(axis).largest or 0
             held = None if isinstance(size, int) else program.range_constraints.get(size.node.expr)
+            hint = "remove the branch from forward, or make it one on values (torch.where, torch.cond)"
             if isinstance(size, int):
                 problem = f"{axis} was taken for the constant {size}"
-            elif held and (held.lower > _SMALLEST or held.upper < largest):
+                hint = "forward takes it for a number (in a loop, int() or a branch): use operations on tensors instead"
+            elif held and (held.lower > smallest or held.upper < largest):
                 sizes = f"{held.lower} to {held.upper}" if held.upper < largest else f"{held.lower} and more"
                 problem = f"the model branches on {axis}: what was exported holds for {sizes} only"
             else:
@@ -132,7 +158,7 @@ def _require_all_sizes(name: str, program: torch.export.ExportedProgram, interfa
             raise ExportError(
                 problem,
                 where=name,
-                hint="remove the branch from forward, or make it one on values (torch.where, torch.cond)",
+                hint=hint,
             )
 
 

@@ -17,6 +17,7 @@ FAMILIES: dict[FamilyName, str] = {
     "causal-lm": "modelbuild.families.causal_lm",
     "image": "modelbuild.families.image",
     "seq2seq": "modelbuild.families.seq2seq",
+    "module": "modelbuild.families.module",
     "text": "modelbuild.families.text",
 }
 

@@ -63,6 +63,7 @@ class PytorchSide:
     component: str
     folder: Path | None
     threads: int
+    weights: Path | None = None
 
     def load(self) -> Loaded:
         """The reference. Its load time is that of a second load: no imports, no disk, no checks of ours."""
@@ -75,10 +76,10 @@ class PytorchSide:
 
         torch.set_num_threads(self.threads)
         task = TASKS[self.task]
-        load_reference(self.model, task, self.folder)
+        load_reference(self.model, task, self.folder, self.weights)
         gc.collect()
         start = time.perf_counter_ns()
-        model = load_again(self.model, task, self.folder)
+        model = load_again(self.model, task, self.folder, self.weights)
         load_ms = (time.perf_counter_ns() - start) / 1e6
         found = {component.name: component for component in components_of(model, task)}
         module = found[self.component].module

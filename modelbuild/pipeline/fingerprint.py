@@ -18,7 +18,7 @@ from modelbuild.decoding import DECODERS
 from modelbuild.exporters import EXPORTERS
 from modelbuild.families import FAMILIES
 from modelbuild.runtime.session import usable_cores
-from modelbuild.stage_spec import BenchmarkSpec, ExportSpec, OptimizeSpec, ValidateSpec
+from modelbuild.stage_spec import BenchmarkSpec, ExportSpec, ModuleFiles, OptimizeSpec, SidecarSpec, ValidateSpec
 from modelbuild.stages import STAGES
 from modelbuild.strict import Strict
 from modelbuild.tasks import TASKS
@@ -83,7 +83,9 @@ def _entry_modules(stage: str, spec: Strict) -> tuple[str, ...]:
         variant = (CANDIDATES[spec.optimization.kind],)
     elif isinstance(spec, ValidateSpec):
         variant = tuple(sorted(set(CANDIDATES.values())))
-    if isinstance(spec, ExportSpec | ValidateSpec | BenchmarkSpec):
+    if isinstance(spec, ExportSpec | ValidateSpec | BenchmarkSpec) or (
+        isinstance(spec, SidecarSpec) and isinstance(spec.model.source, ModuleFiles)
+    ):
         variant = (*variant, FAMILIES[TASKS[spec.task].family])
     if isinstance(spec, ValidateSpec) and TASKS[spec.task].family in DECODERS:
         variant = (*variant, DECODERS[TASKS[spec.task].family])

@@ -163,7 +163,12 @@ def _sides(
 ) -> dict[str, Side]:
     return {
         "pytorch": PytorchSide(
-            model=spec.model, task=spec.task, component=subject.name, folder=inputs.get("source"), threads=threads
+            model=spec.model,
+            task=spec.task,
+            component=subject.name,
+            folder=inputs.get("source"),
+            threads=threads,
+            weights=inputs.get("weights"),
         ),
         "onnxruntime": OnnxruntimeSide(
             model=subject.file,

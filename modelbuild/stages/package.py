@@ -66,7 +66,8 @@ def _describe(config: Path, components: Mapping[str, Any]) -> None:
     if config.is_file():
         values = json.loads(config.read_text(encoding="utf-8"))
         modules = {name: Hierarchy.of_facts(facts["hierarchy"]) for name, facts in components.items()}
-        write_json(config, values | {"modelbuild": summary(modules)})
+        # A module of the user's own has there already which fields were inferred.
+        write_json(config, values | {"modelbuild": values.get("modelbuild", {}) | summary(modules)})
 
 
 def _write_golden(spec: PackageSpec, components: Mapping[str, Any], out: Path, libraries: tuple[str, ...]) -> None:

@@ -13,6 +13,7 @@ from modelbuild.config_fields import dimensions, token_ids
 from modelbuild.decoding import DECODERS
 from modelbuild.digest import write_json
 from modelbuild.errors import ExportError
+from modelbuild.families.split import components_of
 from modelbuild.generation import made_generation_config
 from modelbuild.golden_image import golden_image, write_golden_image
 from modelbuild.golden_text import golden_text, write_golden_text
@@ -24,9 +25,11 @@ from modelbuild.model_files import (
     VOCABULARY_FILES,
     is_weight,
 )
-from modelbuild.reference import parse_config, verify_source
+from modelbuild.module_config import config_of
+from modelbuild.module_loading import UserModule
+from modelbuild.reference import load_reference, parse_config, verify_source
 from modelbuild.report import Report
-from modelbuild.stage_spec import FolderFiles, SidecarSpec
+from modelbuild.stage_spec import FolderFiles, ModuleFiles, SidecarSpec
 from modelbuild.tasks import TASKS, Task
 from modelbuild.text_limits import limits_of
 
@@ -38,8 +41,8 @@ _OF_THE_MACHINE = ("_name_or_path", "transformers_version")
 
 def run(spec: SidecarSpec, inputs: Mapping[str, Path], out: Path) -> Report:
     """Copy the files beside the weights, from the same folder, set in `config.json` what it lacks and the task needs,
-    and write down what the tokenizer makes of some texts and the image processor of some images. What was set is in the
-    report.
+    and write down what the tokenizer makes of some texts and the image processor of some images; of a user's own
+    module, a config alone. What was set is in the report.
 
     Raises ExportError when the config, the tokenizer or the image processor cannot be read, or labels contradict each
     other.
@@ -47,6 +50,8 @@ def run(spec: SidecarSpec, inputs: Mapping[str, Path], out: Path) -> Report:
     if spec.sidecar.kind == "off":
         return Report(stage="sidecar", facts={"status": "off", "files": []})
     source = spec.model.source
+    if isinstance(source, ModuleFiles):
+        return _of_module(spec, inputs, out)
     if isinstance(source, FolderFiles):
         folder = inputs["source"]
         verify_source(source, folder)
@@ -72,6 +77,24 @@ def run(spec: SidecarSpec, inputs: Mapping[str, Path], out: Path) -> Report:
         stage="sidecar",
         facts={"status": "auto", "files": files, "tokenizer": bool(VOCABULARY_FILES & set(files)), "set": changed},
     )
+
+
+def _of_module(spec: SidecarSpec, inputs: Mapping[str, Path], out: Path) -> Report:
+    """The config of a user's own module; it has no other files."""
+    task = TASKS[spec.task]
+    module = load_reference(spec.model, task, inputs.get("source"), inputs.get("weights"))
+    assert isinstance(module, UserModule)
+    (component,) = components_of(module, task)
+    made = config_of(module.model, module.files.declared.config, component.interface)
+    config = made.values | (_labels(made.values) if {"id2label", "label2id"} & made.values.keys() else {})
+    changed = _changes(module.files.declared.config, config)
+    write_json(out / CONFIG_FILE, dict(sorted(config.items())))
+    return Report(
+        stage="sidecar",
+        facts={
+            "status": "auto", "files": [CONFIG_FILE], "tokenizer": False, "set": changed, "inferred": made.inferred,
+        },
+    )  # fmt: skip
 
 
 def _copy(source: FolderFiles, folder: Path, out: Path) -> None:

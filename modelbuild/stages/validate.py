@@ -18,6 +18,7 @@ from modelbuild.checks import (
     image_processor,
     interface,
     invariance,
+    module_config,
     placement,
     sidecar,
     tokenizer,
@@ -34,14 +35,14 @@ from modelbuild.interface import Interface
 from modelbuild.operator_libraries import verified_libraries
 from modelbuild.reference import load_reference
 from modelbuild.report import Check, Report, named_after, read_report
-from modelbuild.stage_spec import ValidateSpec
+from modelbuild.stage_spec import FolderFiles, ValidateSpec
 from modelbuild.tasks import TASKS
 
 SPEC = ValidateSpec
 REPORT: str | None = "validation.json"
 
 # What is checked of the whole model, and needs no session, in the order in which it is shown.
-WHOLE: tuple[CheckModule, ...] = (sidecar, generation, tokenizer, image_processor)
+WHOLE: tuple[CheckModule, ...] = (sidecar, generation, tokenizer, image_processor, module_config)
 
 
 def run(spec: ValidateSpec, inputs: Mapping[str, Path], out: Path) -> Report:
@@ -115,7 +116,7 @@ def _of_text(subjects: Mapping[str, Subject]) -> Subject:
 def _subjects(spec: ValidateSpec, inputs: Mapping[str, Path]) -> dict[str, Subject]:
     """Every graph of the model by name."""
     task = TASKS[spec.task]
-    reference = load_reference(spec.model, task, inputs.get("source"))
+    reference = load_reference(spec.model, task, inputs.get("source"), inputs.get("weights"))
     libraries = verified_libraries(spec.custom_ops, inputs)
     exported = read_report(inputs["export"] / "report.json").facts["components"]
     shipped = read_report(inputs["optimize"] / "report.json").facts["components"]
@@ -130,7 +131,7 @@ def _subjects(spec: ValidateSpec, inputs: Mapping[str, Path]) -> dict[str, Subje
             exported_facts=exported[name],
             graph=read_graph(inputs["optimize"] / file),
             sidecar=inputs["sidecar"],
-            source=inputs.get("source"),
+            source=inputs.get("source") if isinstance(spec.model.source, FolderFiles) else None,
             reference=reference,
             component=_as_exported(component, inputs["export"] / file),
             limits=Interface.of_facts(shipped[name]["interface"]).limits(),

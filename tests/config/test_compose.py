@@ -18,6 +18,11 @@ MANDATORY: dict[tuple[str, str], dict[str, str]] = {
     ("model", "path"): {"model.source.path": "/models/bert"},
     ("model", "hub"): {"model.source.repository": "org/bert", "model.source.revision": REVISION},
     ("model", "init"): {"model.source.architecture": "BertModel"},
+    ("model", "module"): {
+        "model.source.path": "/models/mine.py",
+        "model.source.factory": "Net",
+        "model.source.example_inputs": "example",
+    },
     ("exporter", "file"): {"exporter.path": "/models/theirs.onnx"},
 }
 # Only a file has an opset of its own.

@@ -135,7 +135,8 @@ def test_covering_batches_of_a_decoder_have_an_empty_cache() -> None:
 def test_images_come_in_their_own_size_a_smaller_and_a_larger_one_in_allowed_steps() -> None:
     made = list(random_batches(IMAGE, batches=(1, 2), sequences=(1, 2, 7), masks=tuple(MASKS), seed=0))
     assert {batch.kind for batch in made} == {"no padding"}
-    assert {batch.sizes["height"] for batch in made} >= {32, 24, 40}
+    assert {batch.sizes["height"] for batch in made} >= {32, 20, 36}
+    assert {batch.sizes["width"] % 2 for batch in made} == {0, 1}
     assert all(batch.sizes["height"] % 4 == 0 for batch in made)
     assert any(batch.sizes["height"] != batch.sizes["width"] for batch in made)
     assert not list(covering_batches(IMAGE, seed=0))

@@ -166,7 +166,7 @@ DEFECTS = (
         model="bert-fused",
         plant=_inside(_reordered("input")),
         check="signature",
-        message=r"inputs=\(TensorSpec\(name='attention_mask'.*expected int64 \('input_ids', 'attention_mask'",
+        message=r"inputs=\(TensorSpec\(name='attention_mask'.*expected \[\('input_ids', 'int64'\), \('attention",
     ),
     Defect(
         name="the mask and the token types are swapped",

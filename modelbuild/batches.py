@@ -35,8 +35,12 @@ def covering_batches(
     rng = np.random.default_rng(seed)
     sequence = largest(interface, interface.axis(str(ids.shape[1])))
     chosen = rng.permutation(ids.below)[:tokens]
-    rows = -(-len(chosen) // sequence)
-    given = {ids.name: np.resize(chosen, (rows, sequence)).astype(ids.dtype)}
+    columns = sequence - (ids.ends is not None)
+    rows = -(-len(chosen) // columns)
+    table = np.resize(chosen, (rows, columns)).astype(ids.dtype)
+    if ids.ends is not None:
+        table = np.pad(np.where(table == ids.ends, chosen[0], table), ((0, 0), (0, 1)), constant_values=ids.ends)
+    given = {ids.name: table}
     if types:
         given[types.name] = np.resize(np.arange(types.below), (rows, sequence)).astype(types.dtype)
     for start in range(0, rows, rows_at_once):

@@ -35,7 +35,7 @@ def match(
     Raises OptimizeError when one of them does not run.
     """
     settings = SessionSettings(graph_optimization_level="none", allow_spinning=False, custom_ops=custom_ops)
-    sizes, lengths = _sizes(signature, 0) or (1, 3), _sizes(signature, 1) or (2, 9)
+    sizes, lengths = _sizes(signature, 0) or (1, 3), _lengths(signature, interface) or (2, 9)
     batches = random_batches(interface, batches=sizes, sequences=lengths, masks=tuple(MASKS), seed=1)
     try:
         sessions = [open_session(path, providers=[("cpu", {})], settings=settings) for path in (exported, optimized)]
@@ -61,6 +61,10 @@ def _sizes(signature: Signature, axis: int) -> tuple[int, ...]:
     """The sizes that are fixed in all inputs at `axis`: a graph that was exported elsewhere may take no other."""
     found = {spec.shape[axis] if len(spec.shape) > axis else None for spec in signature.inputs}
     return tuple(size for size in found if isinstance(size, int)) if len(found) == 1 else ()
+
+
+def _lengths(signature: Signature, interface: Interface) -> tuple[int, ...]:
+    return _sizes(signature, 1) if interface.axes_of("length") else ()
 
 
 def _differences(

@@ -34,8 +34,8 @@ class Axis(Strict):
 
 class Input(Strict):
     """One input. `shape` has sizes and names of axes. `content` is what is in it: `values` are any numbers, and ids and
-    indices are from 0 to below `below`. An `optional` input may be missing from a graph, which then means what PyTorch
-    does without it.
+    indices are from 0 to below `below`; with `ends`, each row has that id once, as its last. An `optional` input may be
+    missing from a graph, which then means what PyTorch does without it.
     """
 
     name: str
@@ -43,6 +43,7 @@ class Input(Strict):
     shape: tuple[int | str, ...]
     content: Content = "values"
     below: int = 0
+    ends: int | None = None
     optional: bool = False
 
 

@@ -23,6 +23,8 @@ UNLIMITED = 512
 EXTENTS = (1.0, 0.75, 1.25)
 # Two lengths of one batch differ by less than this.
 _LENGTHS_APART = 5
+# Two kinds of rows of one batch differ in number by less than this.
+_BATCHES_APART = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,11 +56,16 @@ class Batch:
     def positions(self) -> int:
         """The number of positions that are computed, valid or not."""
         lengths = [self.sizes.get(axis.name, 1) for axis in self.interface.axes_of("length")]
-        return self._rows * max(lengths, default=1)
+        return max(self._rows, default=1) * max(lengths, default=1)
 
     @property
-    def _rows(self) -> int:
-        return next((self.sizes[axis.name] for axis in self.interface.axes_of("batch") if axis.name in self.sizes), 1)
+    def rows(self) -> int:
+        """The number of rows; where there are several kinds, of which there are as many of each."""
+        return min(self._rows, default=1)
+
+    @property
+    def _rows(self) -> tuple[int, ...]:
+        return tuple(self.sizes[axis.name] for axis in self.interface.axes_of("batch") if axis.name in self.sizes)
 
     @cached_property
     def masks(self) -> dict[str, Bools]:
@@ -75,30 +82,40 @@ class Batch:
         return found
 
     @cached_property
-    def valid_rows(self) -> Bools:
-        """`(batch,)`: the rows that have something that is no padding, for each of their choices if there are any."""
-        rows = np.ones(self._rows, dtype=bool)
+    def valid_rows(self) -> dict[str, Bools]:
+        """For each axis of rows, `(rows,)`: those that have something that is no padding, for each of their choices if
+        there are any.
+        """
+        batches = [axis.name for axis in self.interface.axes_of("batch") if axis.name in self.sizes]
+        found = {name: np.ones(self.sizes[name], dtype=bool) for name in batches}
         for value in self.interface.inputs:
             if value.content == "attention_mask":
+                rows = found[str(value.shape[0])]
                 rows &= self.inputs[value.name].astype(bool).any(axis=-1).reshape(len(rows), -1).all(axis=1)
-        return rows
+        return found
 
     def placed(self, output: Output, array: Array) -> tuple[Array, Bools]:
         """`array`, which is that output, with its positions on the second axis, and where it means anything: `(batch,
-        position)`, or `(batch,)` where it has no positions.
+        position)`, or `(batch,)` where it has no positions. Rows of another kind on a later axis count as positions.
         """
-        rows = self.valid_rows
-        for place, name in enumerate(output.shape):
-            if isinstance(name, str) and self.interface.axis(name).kind in ("length", "sum") and array.ndim > place:
+        rows = self.valid_rows.get(str(output.shape[0])) if output.shape else None
+        if rows is None:
+            return array[None], np.ones(1, dtype=bool)
+        for place, name in enumerate(output.shape[1:], start=1):
+            if array.ndim <= place or not isinstance(name, str):
+                continue
+            if name in self.valid_rows:
+                return np.moveaxis(array, place, 1), rows[:, None] & self.valid_rows[name]
+            if self.interface.axis(name).kind in ("length", "sum"):
                 mask = self.masks.get(name, np.ones((len(rows), array.shape[place]), dtype=bool))
                 return np.moveaxis(array, place, 1), mask & rows[:, None]
-        return (array, rows) if output.shape[:1] == ("batch",) else (array[None], np.ones(1, dtype=bool))
+        return array, rows
 
     def row(self, number: int) -> Batch:
-        """The same inputs with one row alone."""
+        """The same inputs with one row alone, of each axis of rows."""
         chosen = {
             value.name: self.inputs[value.name][number : number + 1]
-            if value.shape[:1] == ("batch",)
+            if value.shape[:1] and value.shape[0] in self.valid_rows
             else self.inputs[value.name]
             for value in self.interface.inputs
         }
@@ -139,6 +156,9 @@ def sample(
             shape = tuple(axis if isinstance(axis, int) else full[axis] for axis in value.shape)
             arrays[value.name] = _content(value, shape, mask, rng)
     for value in interface.inputs:
+        if value.ends is not None and value.name not in (given or {}):
+            _end_rows(value, arrays, interface)
+    for value in interface.inputs:
         if value.content == "position_ids":
             arrays[value.name] = _positions(interface, value, arrays, full)
     inputs = {value.name: arrays[value.name] for value in interface.inputs}
@@ -160,6 +180,15 @@ def _content(value: Input, shape: tuple[int, ...], mask: str, rng: np.random.Gen
             return rng.standard_normal(shape).astype(value.dtype)
 
 
+def _end_rows(value: Input, arrays: Mapping[str, Array], interface: Interface) -> None:
+    """Put the last id of each row where the row's tokens end, and nowhere else."""
+    ids, mask = arrays[value.name], interface.content("attention_mask")
+    ids[ids == value.ends] = (value.ends or value.below) - 1
+    valid = arrays[mask.name].astype(bool) if mask else np.ones(ids.shape, dtype=bool)
+    last = ids.shape[1] - 1 - valid[:, ::-1].argmax(axis=1)
+    ids[np.arange(len(ids)), last] = value.ends
+
+
 def _positions(interface: Interface, value: Input, arrays: Mapping[str, Array], sizes: Mapping[str, int]) -> Array:
     """The position of each new token: how many are no padding before it, `(batch, new)`."""
     mask = interface.content("attention_mask")
@@ -175,13 +204,14 @@ def typical_sizes(interface: Interface, *, batch: int, length: int, past: int = 
     """The size of every axis: `batch` rows, about `length` positions, `past` of them in the cache before, as far as the
     interface allows. With `turn`, axes of one kind get sizes of their own.
     """
-    sizes = {axis.name: batch for axis in interface.axes_of("batch")}
+    sizes = {axis.name: batch + number * turn % _BATCHES_APART for number, axis in enumerate(interface.axes_of("batch"))}
     sizes |= {axis.name: _allowed(axis, past) for axis in interface.axes_of("past")}
     for number, axis in enumerate(interface.axes_of("length")):
         sizes[axis.name] = _allowed(axis, length + number * turn % _LENGTHS_APART)
     for number, axis in enumerate(interface.axes_of("extent")):
         share = EXTENTS[(turn + number) % len(EXTENTS)] if turn else 1.0
-        sizes[axis.name] = _allowed(axis, round((axis.native or UNLIMITED) * share))
+        # One less, so that it is no multiple of anything that the native size is.
+        sizes[axis.name] = _allowed(axis, round((axis.native or UNLIMITED) * share) - (share != 1.0))
     for total in interface.axes_of("sum"):
         excess = sum(sizes[part] for part in total.parts) - (total.largest or sum(sizes.values()))
         for part in total.parts:

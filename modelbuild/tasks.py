@@ -7,14 +7,17 @@ from typing import Literal
 
 from modelbuild.interface import Output
 
-FamilyName = Literal["text"]
+FamilyName = Literal["image", "text"]
 TaskName = Literal[
     "feature-extraction",
     "fill-mask",
+    "image-classification",
+    "image-feature-extraction",
     "multiple-choice",
     "question-answering",
     "text-classification",
     "token-classification",
+    "zero-shot-image-classification",
 ]
 
 Preprocessor = Literal["tokenizer", "image_processor", "feature_extractor"]
@@ -80,6 +83,30 @@ TASKS: dict[TaskName, Task] = {
         inputs=TEXT_INPUTS,
         outputs=(Output(name="logits", shape=_TOKENS, meaning="scores"),),
     ),
+    "image-classification": Task(
+        name="image-classification",
+        family="image",
+        auto_class="AutoModelForImageClassification",
+        optimum_class="ORTModelForImageClassification",
+        pipeline="image-classification",
+        architecture_suffixes=("ForImageClassification",),
+        inputs=("pixel_values",),
+        outputs=(Output(name="logits", shape=("batch",), meaning="scores"),),
+        labels=True,
+        preprocessors=("image_processor",),
+    ),
+    "image-feature-extraction": Task(
+        name="image-feature-extraction",
+        family="image",
+        auto_class="AutoModel",
+        optimum_class="ORTModelForFeatureExtraction",
+        pipeline="image-feature-extraction",
+        architecture_suffixes=("BeitModel", "DeiTModel", "ResNetModel", "ViTModel"),
+        inputs=("pixel_values",),
+        outputs=(Output(name="last_hidden_state", shape=("batch",), meaning="embeddings"),),
+        unused_weights=("pooler.",),
+        preprocessors=("image_processor",),
+    ),
     "multiple-choice": Task(
         name="multiple-choice",
         family="text",
@@ -125,6 +152,22 @@ TASKS: dict[TaskName, Task] = {
         inputs=TEXT_INPUTS,
         outputs=(Output(name="logits", shape=_TOKENS, meaning="scores"),),
         labels=True,
+    ),
+    "zero-shot-image-classification": Task(
+        name="zero-shot-image-classification",
+        family="image",
+        auto_class="AutoModelForZeroShotImageClassification",
+        optimum_class="ORTModelForZeroShotImageClassification",
+        pipeline="zero-shot-image-classification",
+        architecture_suffixes=("CLIPModel",),
+        inputs=("input_ids", "pixel_values", "attention_mask"),
+        outputs=(
+            Output(name="logits_per_image", shape=("image_batch", "text_batch"), meaning="scores"),
+            Output(name="logits_per_text", shape=("text_batch", "image_batch"), meaning="scores"),
+            Output(name="text_embeds", shape=("text_batch",), meaning="embeddings"),
+            Output(name="image_embeds", shape=("image_batch",), meaning="embeddings"),
+        ),
+        preprocessors=("tokenizer", "image_processor"),
     ),
 }
 

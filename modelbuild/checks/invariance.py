@@ -45,7 +45,7 @@ def examine(runs: Runs) -> Iterator[Check]:
 
 
 def _rows_alone(runs: Runs, batch: Batch) -> Outputs:
-    rows = [runs.run(batch.row(number)) for number in range(len(batch.valid_rows))]
+    rows = [runs.run(batch.row(number)) for number in range(batch.rows)]
     return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
 
 

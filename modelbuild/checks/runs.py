@@ -171,7 +171,7 @@ def batches_of(subject: Subject) -> Iterator[Batch]:
 def takes_text(interface: Interface) -> bool:
     """Whether what a tokenizer makes of texts, `(batch, sequence)`, can be given to the graph."""
     ids = interface.content("token_ids")
-    return ids is not None and ids.shape == ("batch", "sequence")
+    return ids is not None and [interface.axis(str(axis)).kind for axis in ids.shape] == ["batch", "length"]
 
 
 def _text_batch(subject: Subject, side: str) -> Batch:

@@ -50,7 +50,7 @@ def _in_memory(runs: Runs, batch: Batch) -> Batch:
     """The batch, or where all tensors of a graph would be too many for it, the first of its rows that fails alone."""
     if batch.positions <= _TOKENS:
         return batch
-    rows = (batch.row(number) for number in range(len(batch.valid_rows)))
+    rows = (batch.row(number) for number in range(batch.rows))
     return next((row for row in rows if not agrees(runs, row)), batch)
 
 

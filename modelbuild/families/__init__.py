@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from modelbuild.tasks import FamilyName, Task
 
 FAMILIES: dict[FamilyName, str] = {
+    "image": "modelbuild.families.image",
     "text": "modelbuild.families.text",
 }
 

@@ -1,0 +1,125 @@
+"""Images in, alone or with texts, one pass, one graph: classifiers, encoders, and models of images and texts."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import torch
+
+from modelbuild.component import Component, Named, Tensors, pick
+from modelbuild.errors import ExportError
+from modelbuild.interface import Axis, Input, Interface, Output
+from modelbuild.tasks import Task
+from modelbuild.text_limits import limits_of
+
+_PIXELS, _TEXT = "pixel_values", "input_ids"
+# Networks of convolutions and averages, which take an image of any size, whatever size their config has.
+_ANY_SIZE = frozenset({"convnext", "convnextv2", "mobilenet_v1", "mobilenet_v2", "poolformer", "regnet", "resnet"})
+# What such networks were trained with where their config does not say.
+_USUAL_SIZE = 224
+# Before transformers 4.31 a CLIP had this end token in its config, and takes the largest id of a text for its end.
+_END_UNKNOWN = 2
+
+
+class ImageModel(Named):
+    """A transformers model that takes images, and texts beside them where its task does."""
+
+    def __init__(self, model: torch.nn.Module, outputs: tuple[str, ...]) -> None:
+        super().__init__(model)
+        self.outputs = outputs
+
+    def forward(self, inputs: Tensors) -> Tensors:
+        """The outputs of the task."""
+        return pick(self.model(**inputs, return_dict=True), self.outputs, self.model)
+
+
+def components(model: torch.nn.Module, task: Task) -> tuple[Component, ...]:
+    """One graph, `model.onnx`.
+
+    Height and width of its images are free for networks of convolutions (ResNet). They are fixed for those that have
+    learned a position for each patch (ViT): PyTorch refuses any other size, unless `interpolate_pos_encoding` makes
+    positions up, which is a setting of a call and none of the model's.
+    """
+    config: Any = model.config
+    accepted = inspect.signature(model.forward).parameters
+    if any(name not in accepted for name in task.inputs):
+        raise ExportError(
+            f"{type(model).__name__} takes {', '.join(list(accepted)[:3])} and not {' and '.join(task.inputs)}",
+            where=task.name,
+            hint=f"choose a model of images{' and texts' if _TEXT in task.inputs else ''}, or another task",
+        )
+    return (
+        Component(
+            name="model",
+            file="model.onnx",
+            module=ImageModel(model, task.output_names()).eval(),
+            interface=_with_texts(config, task) if _TEXT in task.inputs else _images(config, task),
+            attention_layers=sum(_layers(part) for part in _parts(config)),
+            unused_weights=task.unused_weights,
+        ),
+    )
+
+
+def _images(config: Any, task: Task) -> Interface:
+    image = _image(config, "batch")
+    sizes = tuple(axis for axis in image.shape[2:] if isinstance(axis, str))
+    axes = [Axis(name=name, kind="extent", native=_native(config)) for name in sizes]
+    outputs = task.outputs
+    if sizes and task.name == "image-feature-extraction":
+        # A map, smaller than the image by a factor that is the network's own.
+        axes += [Axis(name=f"feature_{name}", kind="extent", native=_native(config)) for name in sizes]
+        shape = ("batch", _channels_of_map(config), *(f"feature_{name}" for name in sizes))
+        outputs = (Output(name=task.outputs[0].name, shape=shape),)
+    return Interface(inputs=(image,), outputs=outputs, axes=(Axis(name="batch", kind="batch"), *axes))
+
+
+def _with_texts(config: Any, task: Task) -> Interface:
+    """Images and texts, of which there may be as many as one likes of each."""
+    limits, end = limits_of(config.text_config), config.text_config.eos_token_id
+    last = limits.vocab_size - 1 if end in (None, _END_UNKNOWN) else int(end)
+    text = ("text_batch", "sequence")
+    return Interface(
+        inputs=(
+            Input(name=_TEXT, dtype="int64", shape=text, content="token_ids", below=limits.vocab_size, ends=last),
+            _image(config.vision_config, "image_batch"),
+            Input(name="attention_mask", dtype="int64", shape=text, content="attention_mask"),
+        ),
+        outputs=task.outputs,
+        axes=(
+            Axis(name="image_batch", kind="batch"),
+            Axis(name="text_batch", kind="batch"),
+            Axis(name="sequence", kind="length", largest=limits.max_positions),
+        ),
+    )
+
+
+def _image(config: Any, batch: str) -> Input:
+    size = getattr(config, "image_size", None)
+    free = size is None or config.model_type in _ANY_SIZE
+    shape = ("height", "width") if free else tuple(size) if isinstance(size, list | tuple) else (size, size)
+    return Input(name=_PIXELS, dtype="float32", shape=(batch, int(getattr(config, "num_channels", 3)), *shape))
+
+
+def _native(config: Any) -> int:
+    size = getattr(config, "image_size", None)
+    return size if isinstance(size, int) else _USUAL_SIZE
+
+
+def _channels_of_map(config: Any) -> int:
+    """The channels that a network of convolutions ends with."""
+    return int(getattr(config, "hidden_sizes", [config.hidden_size])[-1])
+
+
+def _parts(config: Any) -> tuple[Any, ...]:
+    """The configs of the encoders that a model is made of."""
+    found = [getattr(config, name, None) for name in ("text_config", "vision_config")]
+    return tuple(part for part in found if part is not None) or (config,)
+
+
+def _layers(config: Any) -> int:
+    """How many layers with attention there are; none in a network of convolutions."""
+    if getattr(config, "num_attention_heads", None) is None:
+        return 0
+    depths = getattr(config, "depths", None)
+    return sum(depths) if depths is not None else int(config.num_hidden_layers)

@@ -52,12 +52,19 @@ class Component:
 
 
 def run_module(module: Named, inputs: Arrays) -> Outputs:
-    """The outputs of `module` by name. Floating inputs are taken to the precision of its parameters."""
+    """The outputs of `module` by name. Floating inputs, and what it makes on the way without saying in which precision,
+    are taken to the precision of its parameters.
+    """
     dtype = next((p.dtype for p in module.parameters() if p.is_floating_point()), torch.float32)
     tensors = {name: torch.from_numpy(array) for name, array in inputs.items()}
     cast = {name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
-    with torch.inference_mode():
-        return {name: np.asarray(value) for name, value in module(cast).items()}
+    usual = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        with torch.inference_mode():
+            return {name: np.asarray(value) for name, value in module(cast).items()}
+    finally:
+        torch.set_default_dtype(usual)
 
 
 def pick(result: Mapping[str, Any], names: Sequence[str], model: torch.nn.Module) -> Tensors:

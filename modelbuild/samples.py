@@ -204,7 +204,9 @@ def typical_sizes(interface: Interface, *, batch: int, length: int, past: int = 
     """The size of every axis: `batch` rows, about `length` positions, `past` of them in the cache before, as far as the
     interface allows. With `turn`, axes of one kind get sizes of their own.
     """
-    sizes = {axis.name: batch + number * turn % _BATCHES_APART for number, axis in enumerate(interface.axes_of("batch"))}
+    sizes = {
+        axis.name: batch + number * turn % _BATCHES_APART for number, axis in enumerate(interface.axes_of("batch"))
+    }
     sizes |= {axis.name: _allowed(axis, past) for axis in interface.axes_of("past")}
     for number, axis in enumerate(interface.axes_of("length")):
         sizes[axis.name] = _allowed(axis, length + number * turn % _LENGTHS_APART)

@@ -15,6 +15,7 @@ from modelbuild.errors import PackageError, listed
 from modelbuild.report import Check
 from modelbuild.samples import sample, typical_sizes
 from modelbuild.weights.account import Account, Entry, account_for
+from modelbuild.weights.folded import Norm, norm
 from modelbuild.weights.tensors import Array, Original
 
 _LISTED = 20
@@ -37,7 +38,16 @@ def account_of(subject: Subject) -> Account:
     model = subject.component.module.model
     tensors = dict(model.named_parameters(remove_duplicate=False)) | dict(model.named_buffers(remove_duplicate=False))
     originals = {name: np.asarray(tensor.detach()) for name, tensor in tensors.items()}
-    return account_for(graph_tensors(subject.model_file), originals)
+    return account_for(graph_tensors(subject.model_file), originals, tuple(_norms(model)))
+
+
+def _norms(model: torch.nn.Module) -> Iterator[Norm]:
+    """The batch normalizations of a model, which are folded into the convolutions before them."""
+    for name, module in model.named_modules():
+        if isinstance(module, torch.nn.BatchNorm1d | torch.nn.BatchNorm2d | torch.nn.BatchNorm3d):
+            stored = (module.weight, module.bias, module.running_mean, module.running_var)
+            if all(tensor is not None for tensor in stored):
+                yield norm(name, *(np.asarray(tensor.detach()) for tensor in stored), module.eps)
 
 
 def graph_tensors(model: Path) -> Iterator[tuple[str, Array]]:

@@ -1,26 +1,29 @@
 """Which tensors of the original the weights of a graph are, or are made of. Pure numpy.
 
-In this order: a tensor as it is or transposed, bit by bit; one put together from vectors of others; a scaled or changed
-copy. What is left is named.
+In this order: a tensor as it is or transposed, bit by bit; one put together from vectors of others; one that a batch
+normalization was folded into; a scaled or changed copy. What is left is named.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 
+from modelbuild.weights.folded import Norm, unfold
+from modelbuild.weights.forms import Form, compare, likeness, relation, scaled
 from modelbuild.weights.pieces import VectorIndex
 from modelbuild.weights.tensors import Array, Difference, Original, bits, distinct, sampled, uniform
 
 # Smaller tensors are scalars and shapes more often than weights. They are matched, and never missed.
 SMALL = 8
-_ALIKE, _CONSTANT_RATIO = 0.9, 1e-6
-_TINY = float(np.finfo(np.float64).tiny)
+_ALIKE = 0.9
 
-Relation = Literal["equal", "transposed", "reshaped", "packed", "sliced", "scaled", "changed", "unaccounted"]
+Relation = Literal[
+    "equal", "transposed", "reshaped", "packed", "sliced", "folded", "scaled", "changed", "unaccounted"
+]  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,40 +61,33 @@ class Account:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _Form:
-    """An original in one orientation, with a sample of its bits."""
-
-    original: Original
-    transposed: bool
-    sample: Array
-
-    def values(self) -> Array:
-        return self.original.values.T if self.transposed else self.original.values
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
 class _Ledger:
     """The originals in every order that a tensor may have them in, and those that were found."""
 
-    forms: Mapping[tuple[int, np.dtype[Any]], list[_Form]]
+    forms: Mapping[tuple[int, np.dtype[Any]], list[Form]]
     vectors: Mapping[np.dtype[Any], VectorIndex]
+    originals: tuple[Original, ...]
+    norms: Sequence[Norm]
     used: set[Original] = field(default_factory=set)
 
-    def of(self, tensor: Array) -> list[_Form]:
+    def of(self, tensor: Array) -> list[Form]:
         return self.forms.get((tensor.size, tensor.dtype), [])
 
 
-def account_for(tensors: Iterable[tuple[str, Array]], originals: Mapping[str, Array]) -> Account:
-    """The account of a graph's `tensors` by the tensors of the original, parameters and buffers, by name.
+def account_for(
+    tensors: Iterable[tuple[str, Array]], originals: Mapping[str, Array], norms: Sequence[Norm] = ()
+) -> Account:
+    """The account of a graph's `tensors` by the tensors of the original, parameters and buffers, by name; its `norms`
+    may have been folded into them.
 
     Tensors of up to 8 elements, those of one value throughout and integers of fewer than two axes are in it only if
     they are an original's.
     """
     known = distinct(originals)
-    ledger = _ledger(known)
+    ledger = _ledger(known, norms)
     given = [(name, np.ascontiguousarray(tensor)) for name, tensor in tensors]
     found: dict[int, Entry] = {}
-    for step in (_whole, _assembled, _copy, _unknown):
+    for step in (_whole, _assembled, _folded, _copy, _unknown):
         for number, (name, tensor) in enumerate(given):
             entry = None if number in found else step(ledger, name, tensor)
             if entry is not None:
@@ -102,16 +98,17 @@ def account_for(tensors: Iterable[tuple[str, Array]], originals: Mapping[str, Ar
     )
 
 
-def _ledger(originals: tuple[Original, ...]) -> _Ledger:
-    forms: dict[tuple[int, np.dtype[Any]], list[_Form]] = {}
+def _ledger(originals: tuple[Original, ...], norms: Sequence[Norm]) -> _Ledger:
+    forms: dict[tuple[int, np.dtype[Any]], list[Form]] = {}
     by_dtype: dict[np.dtype[Any], list[Original]] = {}
     for original in originals:
         values = original.values
         for transposed in (False, True) if values.ndim == 2 and min(values.shape) > 1 else (False,):
-            form = _Form(original=original, transposed=transposed, sample=sampled(values, transposed=transposed))
+            form = Form(original=original, transposed=transposed, sample=sampled(values, transposed=transposed))
             forms.setdefault((values.size, values.dtype), []).append(form)
         by_dtype.setdefault(values.dtype, []).append(original)
-    return _Ledger(forms=forms, vectors={dtype: VectorIndex(originals=known) for dtype, known in by_dtype.items()})
+    vectors = {dtype: VectorIndex(originals=known) for dtype, known in by_dtype.items()}
+    return _Ledger(forms=forms, vectors=vectors, originals=originals, norms=norms)
 
 
 def _is_weight(tensor: Array) -> bool:
@@ -127,13 +124,13 @@ def _whole(ledger: _Ledger, name: str, tensor: Array) -> Entry | None:
         return None
     sample = sampled(tensor)
     shares = [(float((form.sample == sample).mean()), name in form.original.names, form) for form in ledger.of(tensor)]
-    nearest: tuple[_Form, Difference] | None = None
+    nearest: tuple[Form, Difference] | None = None
     for share, _, form in sorted(shares, key=lambda item: item[:2], reverse=True):
         if share < 0.5:
             break
-        difference = _compare(form, tensor)
+        difference = compare(form, tensor)
         if not difference.count:
-            return _entry(ledger, name, tensor, _relation(form, tensor), form.original)
+            return _entry(ledger, name, tensor, relation(form, tensor), form.original)
         if nearest is None or difference.count < nearest[1].count:
             nearest = form, difference
     if nearest is None or nearest[1].count * 2 > tensor.size:
@@ -144,23 +141,6 @@ def _whole(ledger: _Ledger, name: str, tensor: Array) -> Entry | None:
     if not telling and name not in form.original.names:
         return None
     return _entry(ledger, name, tensor, "changed", form.original, difference=difference)
-
-
-def _compare(form: _Form, tensor: Array) -> Difference:
-    theirs = bits(form.values())
-    unequal = bits(tensor).reshape(theirs.shape) != theirs
-    count = int(np.count_nonzero(unequal))
-    if not count:
-        return Difference(count=0, where="")
-    at = tuple(int(index) for index in np.unravel_index(int(np.argmax(unequal)), unequal.shape))
-    flat = int(np.ravel_multi_index(at[::-1] if form.transposed else at, form.original.values.shape))
-    return Difference(count=count, where=form.original.differs(flat, tensor.reshape(unequal.shape)[at]))
-
-
-def _relation(form: _Form, tensor: Array) -> Relation:
-    if tensor.shape != form.values().shape:
-        return "reshaped"
-    return "transposed" if form.transposed else "equal"
 
 
 def _assembled(ledger: _Ledger, name: str, tensor: Array) -> Entry | None:
@@ -174,6 +154,18 @@ def _assembled(ledger: _Ledger, name: str, tensor: Array) -> Entry | None:
     return _entry(ledger, name, tensor, relation, *found.originals, difference=found.difference)
 
 
+def _folded(ledger: _Ledger, name: str, tensor: Array) -> Entry | None:
+    if tensor.dtype.kind != "f":
+        return None
+    originals = [form.original for form in ledger.of(tensor) if not form.transposed]
+    found = unfold(tensor, originals, ledger.norms)
+    if found is None:
+        return None
+    how: Relation = "changed" if found.difference.count else "folded"
+    used = [original for original in ledger.originals if set(found.names).intersection(original.names)]
+    return _entry(ledger, name, tensor, how, *used, difference=found.difference)
+
+
 def _copy(ledger: _Ledger, name: str, tensor: Array) -> Entry | None:
     """A multiple of an original, which is sound, or what resembles one, which is not."""
     if tensor.dtype.kind != "f" or tensor.size <= SMALL:
@@ -182,13 +174,13 @@ def _copy(ledger: _Ledger, name: str, tensor: Array) -> Entry | None:
         return found
     forms = [form for form in ledger.of(tensor) if not form.original.uniform()]
     for form in forms:
-        if _scaled(form, tensor):
+        if scaled(form, tensor):
             return _entry(ledger, name, tensor, "scaled", form.original)
     lost = [form for form in forms if name in form.original.names and form.original not in ledger.used]
-    nearest = max(lost or forms, key=lambda form: _likeness(form, tensor), default=None)
-    if nearest is None or not (lost or _likeness(nearest, tensor) > _ALIKE):
+    nearest = max(lost or forms, key=lambda form: likeness(form, tensor), default=None)
+    if nearest is None or not (lost or likeness(nearest, tensor) > _ALIKE):
         return None
-    return _entry(ledger, name, tensor, "changed", nearest.original, difference=_compare(nearest, tensor))
+    return _entry(ledger, name, tensor, "changed", nearest.original, difference=compare(nearest, tensor))
 
 
 def _packed_constant(ledger: _Ledger, name: str, tensor: Array) -> Entry | None:
@@ -203,26 +195,6 @@ def _packed_constant(ledger: _Ledger, name: str, tensor: Array) -> Entry | None:
                 difference = Difference(count=wrong.size, where=where)
                 return _entry(ledger, name, tensor, "changed", original, difference=difference)
     return None
-
-
-def _scaled(form: _Form, tensor: Array) -> bool:
-    """Whether all elements are the original's times one number, which is not 1."""
-    for theirs, mine in (
-        (form.sample.view(tensor.dtype), sampled(tensor).view(tensor.dtype)),
-        (form.values(), tensor.reshape(form.values().shape)),
-    ):
-        wide, scaled = theirs.astype(np.float64), mine.astype(np.float64)
-        ratio = float((wide * scaled).sum() / max(float((wide * wide).sum()), _TINY))
-        if abs(ratio - 1) <= 10 * _CONSTANT_RATIO or (abs(scaled - ratio * wide) > _CONSTANT_RATIO * abs(scaled)).any():
-            return False
-    return True
-
-
-def _likeness(form: _Form, tensor: Array) -> float:
-    """The correlation of the two samples: 1 for a multiple, about 0 for what has nothing to do with it."""
-    theirs, mine = (sample.view(tensor.dtype).astype(np.float64) for sample in (form.sample, sampled(tensor)))
-    theirs, mine = theirs - theirs.mean(), mine - mine.mean()
-    return float((mine * theirs).sum() / max(float(np.sqrt((mine**2).sum() * (theirs**2).sum())), _TINY))
 
 
 def _unknown(ledger: _Ledger, name: str, tensor: Array) -> Entry | None:

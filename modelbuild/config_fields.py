@@ -8,7 +8,7 @@ from typing import Any
 
 _DIMENSIONS = (
     "hidden_size", "num_attention_heads", "num_hidden_layers", "vocab_size", "max_position_embeddings",
-    "type_vocab_size", "hidden_act",
+    "type_vocab_size", "hidden_act", "image_size", "patch_size", "num_channels", "projection_dim",
 )  # fmt: skip
 # Names that transformers' own `attribute_map` does not have.
 _OTHER_NAMES = {"hidden_act": ("activation", "activation_function", "hidden_activation")}

@@ -35,8 +35,9 @@ class Limits:
 
 def limits_of(config: Any) -> Limits:
     """The limits in a transformers config. What a family lacks, or has no limit for, counts as: one token type, 512
-    positions.
+    positions. Of a model of images and texts they are those of its texts.
     """
+    config = getattr(config, "text_config", None) or config
     after_padding = getattr(config, "model_type", "") in _POSITIONS_AFTER_PADDING
     unused = (config.pad_token_id or 0) + 1 if after_padding else 0
     given = getattr(config, "max_position_embeddings", getattr(config, "max_target_positions", None))

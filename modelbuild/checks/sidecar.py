@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from modelbuild.architectures import is_model_class
+from modelbuild.checks.config_parts import sizes_of_images, sizes_of_parts
 from modelbuild.checks.subject import Subject
 from modelbuild.config_fields import TOKENS, dimensions, token_ids
 from modelbuild.errors import ExportError
@@ -19,7 +20,12 @@ from modelbuild.tokenizer import open_tokenizer, tokenizer_size
 
 Config = Mapping[str, Any]
 # The field that an output's last axis must agree with. Labels have a check of their own.
-_WIDTHS = {("feature-extraction", "last_hidden_state"): "hidden_size", ("fill-mask", "logits"): "vocab_size"}
+_WIDTHS = {
+    ("feature-extraction", "last_hidden_state"): "hidden_size",
+    ("fill-mask", "logits"): "vocab_size",
+    ("image-feature-extraction", "last_hidden_state"): "hidden_size",
+    ("zero-shot-image-classification", "image_embeds"): "projection_dim",
+}
 _OWN_HEAD_SIZES = ("head_dim", "d_kv", "attention_head_size")
 _SHOWN = 4
 
@@ -134,6 +140,8 @@ def _dimensions(subject: Subject, config: Config) -> Iterator[str]:
         width = tensor.shape[-1] if tensor.shape else None
         if key in given and isinstance(width, int) and given[key] != width:
             yield f"{CONFIG_FILE} {key}: {show(given[key])}, the graph's {tensor.name} has {width} columns"
+    yield from sizes_of_images(subject, given)
+    yield from sizes_of_parts(subject, config)
     hidden, heads = given.get("hidden_size"), given.get("num_attention_heads")
     own = any(hasattr(subject.reference.config, name) for name in _OWN_HEAD_SIZES)
     if isinstance(hidden, int) and isinstance(heads, int) and not own and (heads < 1 or hidden % heads):

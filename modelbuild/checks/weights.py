@@ -47,7 +47,7 @@ def _norms(model: torch.nn.Module) -> Iterator[Norm]:
         if isinstance(module, torch.nn.BatchNorm1d | torch.nn.BatchNorm2d | torch.nn.BatchNorm3d):
             stored = (module.weight, module.bias, module.running_mean, module.running_var)
             if all(tensor is not None for tensor in stored):
-                yield norm(name, *(np.asarray(tensor.detach()) for tensor in stored), module.eps)
+                yield norm(name, [np.asarray(tensor.detach()) for tensor in stored], module.eps)
 
 
 def graph_tensors(model: Path) -> Iterator[tuple[str, Array]]:

@@ -69,14 +69,14 @@ def _images(config: Any, task: Task) -> Interface:
     if sizes and task.name == "image-feature-extraction":
         # A map, smaller than the image by a factor that is the network's own.
         axes += [Axis(name=f"feature_{name}", kind="extent", native=_native(config)) for name in sizes]
-        shape = ("batch", _channels_of_map(config), *(f"feature_{name}" for name in sizes))
+        shape: tuple[int | str, ...] = ("batch", _channels_of_map(config), *(f"feature_{name}" for name in sizes))
         outputs = (Output(name=task.outputs[0].name, shape=shape),)
     return Interface(inputs=(image,), outputs=outputs, axes=(Axis(name="batch", kind="batch"), *axes))
 
 
 def _with_texts(config: Any, task: Task) -> Interface:
     """Images and texts, of which there may be as many as one likes of each."""
-    limits, end = limits_of(config.text_config), config.text_config.eos_token_id
+    limits, end = limits_of(config), config.text_config.eos_token_id
     last = limits.vocab_size - 1 if end in (None, _END_UNKNOWN) else int(end)
     text = ("text_batch", "sequence")
     return Interface(

@@ -28,6 +28,7 @@ _GPU_LIBRARY = re.compile(r"onnxruntime[-_]gpu$|nvidia[-_]|tensorrt")
 
 # Import name -> the distributions whose version decides what it does.
 _DISTRIBUTIONS: dict[str, tuple[str, ...]] = {
+    "PIL": ("pillow",),
     "jinja2": ("jinja2",),
     "markupsafe": ("markupsafe",),
     "numpy": ("numpy",),

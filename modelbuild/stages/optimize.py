@@ -141,7 +141,7 @@ def _fusions(
     promise must be kept.
     """
     fused: dict[str, Any] = {"fusions": fused_operators(graph.operators)}
-    if optimization.kind != "transformer":
+    if optimization.kind != "transformer" or facts["architecture"].get("num_hidden_layers") == 0:
         return (), fused, []
     budget = attention_budget(graph.operators, facts["architecture"])
     fused["attention_fusions"] = budget.line()

@@ -12,8 +12,9 @@ from modelbuild.architectures import architecture_for, reference_config
 from modelbuild.config_fields import dimensions, token_ids
 from modelbuild.digest import write_json
 from modelbuild.errors import ExportError
+from modelbuild.golden_image import golden_image, write_golden_image
 from modelbuild.golden_text import golden_text, write_golden_text
-from modelbuild.model_files import CONFIG_FILE, TOKENIZER_CONFIG, VOCABULARY_FILES, is_weight
+from modelbuild.model_files import CONFIG_FILE, PREPROCESSOR_CONFIG, TOKENIZER_CONFIG, VOCABULARY_FILES, is_weight
 from modelbuild.reference import parse_config, verify_source
 from modelbuild.report import Report
 from modelbuild.stage_spec import FolderFiles, SidecarSpec
@@ -28,9 +29,11 @@ _OF_THE_MACHINE = ("_name_or_path", "transformers_version")
 
 def run(spec: SidecarSpec, inputs: Mapping[str, Path], out: Path) -> Report:
     """Copy the files beside the weights, from the same folder, set in `config.json` what it lacks and the task needs,
-    and write down what the tokenizer makes of some texts. What was set is in the report.
+    and write down what the tokenizer makes of some texts and the image processor of some images. What was set is in the
+    report.
 
-    Raises ExportError when the config or the tokenizer cannot be read, or labels contradict each other.
+    Raises ExportError when the config, the tokenizer or the image processor cannot be read, or labels contradict each
+    other.
     """
     if spec.sidecar.kind == "off":
         return Report(stage="sidecar", facts={"status": "off", "files": []})
@@ -42,6 +45,8 @@ def run(spec: SidecarSpec, inputs: Mapping[str, Path], out: Path) -> Report:
         config = _completed(given, TASKS[spec.task])
         _copy(source, folder, out)
         changed = _changes(given, config)
+        if "image_processor" in TASKS[spec.task].preprocessors and PREPROCESSOR_CONFIG in source.files:
+            write_golden_image(golden_image(folder), out)
         if VOCABULARY_FILES & source.files.keys():
             positions = _positions(config)
             write_golden_text(golden_text(folder, max_length=positions), out)

@@ -9,7 +9,17 @@ from typing import Any
 
 import torch
 
-from modelbuild.checks import CheckModule, bounds, interface, invariance, placement, sidecar, tokenizer, weights
+from modelbuild.checks import (
+    CheckModule,
+    bounds,
+    image_processor,
+    interface,
+    invariance,
+    placement,
+    sidecar,
+    tokenizer,
+    weights,
+)
 from modelbuild.checks.numbers import Numbers, compare_all
 from modelbuild.checks.runs import Runs
 from modelbuild.checks.subject import Subject
@@ -28,7 +38,7 @@ SPEC = ValidateSpec
 REPORT: str | None = "validation.json"
 
 # What is checked of the whole model, and needs no session, in the order in which it is shown.
-WHOLE: tuple[CheckModule, ...] = (sidecar, tokenizer)
+WHOLE: tuple[CheckModule, ...] = (sidecar, tokenizer, image_processor)
 
 
 def run(spec: ValidateSpec, inputs: Mapping[str, Path], out: Path) -> Report:

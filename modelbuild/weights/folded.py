@@ -44,9 +44,9 @@ class Folded:
     difference: Difference
 
 
-def norm(name: str, weight: Array, bias: Array, mean: Array, variance: Array, epsilon: float) -> Norm:
-    """The batch normalization `name` of these parameters and statistics, which are called as in PyTorch."""
-    gamma, beta, average, spread = (array.astype(np.float64) for array in (weight, bias, mean, variance))
+def norm(name: str, stored: Sequence[Array], epsilon: float) -> Norm:
+    """The batch normalization `name`, by its `stored` weight, bias, mean and variance."""
+    gamma, beta, average, spread = (array.astype(np.float64) for array in stored)
     scale = gamma / np.sqrt(spread + epsilon)
     return Norm(
         name=name,

@@ -14,8 +14,9 @@ from modelbuild.tasks import Task
 from modelbuild.text_limits import limits_of
 
 _PIXELS, _TEXT = "pixel_values", "input_ids"
-# Networks of convolutions and averages, which take an image of any size, whatever size their config has.
-_ANY_SIZE = frozenset({"convnext", "convnextv2", "mobilenet_v1", "mobilenet_v2", "poolformer", "regnet", "resnet"})
+# Networks of padded convolutions and averages, which take an image of any size. Others that do in PyTorch have branches
+# on it (MobileNet) or a smallest one (ConvNeXt), and are built for the size that their config has.
+_ANY_SIZE = frozenset({"regnet", "resnet"})
 # What such networks were trained with where their config does not say.
 _USUAL_SIZE = 224
 # Before transformers 4.31 a CLIP had this end token in its config, and takes the largest id of a text for its end.
@@ -108,7 +109,8 @@ def _native(config: Any) -> int:
 
 def _channels_of_map(config: Any) -> int:
     """The channels that a network of convolutions ends with."""
-    return int(getattr(config, "hidden_sizes", [config.hidden_size])[-1])
+    sizes = getattr(config, "hidden_sizes", None)
+    return int(sizes[-1] if sizes else config.hidden_size)
 
 
 def _parts(config: Any) -> tuple[Any, ...]:

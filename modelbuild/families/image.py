@@ -17,7 +17,7 @@ _PIXELS, _TEXT = "pixel_values", "input_ids"
 # Networks of padded convolutions and averages, which take an image of any size. Others that do in PyTorch have branches
 # on it (MobileNet) or a smallest one (ConvNeXt), and are built for the size that their config has.
 _ANY_SIZE = frozenset({"regnet", "resnet"})
-# What such networks were trained with where their config does not say.
+# What networks were trained with where their config does not say.
 _USUAL_SIZE = 224
 # Before transformers 4.31 a CLIP had this end token in its config, and takes the largest id of a text for its end.
 _END_UNKNOWN = 2
@@ -96,9 +96,14 @@ def _with_texts(config: Any, task: Task) -> Interface:
 
 
 def _image(config: Any, batch: str) -> Input:
-    size = getattr(config, "image_size", None)
-    free = size is None or config.model_type in _ANY_SIZE
-    shape = ("height", "width") if free else tuple(size) if isinstance(size, list | tuple) else (size, size)
+    size = getattr(config, "image_size", None) or _USUAL_SIZE
+    shape = (
+        ("height", "width")
+        if config.model_type in _ANY_SIZE
+        else tuple(size)
+        if isinstance(size, list | tuple)
+        else (size, size)
+    )
     return Input(name=_PIXELS, dtype="float32", shape=(batch, int(getattr(config, "num_channels", 3)), *shape))
 
 

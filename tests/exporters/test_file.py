@@ -518,7 +518,10 @@ def test_a_colleagues_graph_becomes_a_verified_package_and_a_moved_one_is_not_bu
     assert manifest["graphs"]["model"]["opsets"] == {"": 18}
     assert manifest["source"]["graph"] == sha256_file(own)
     assert manifest["build"]["exporter"]["path"] == own.name
-    assert [tensor["name"] for tensor in manifest["graphs"]["model"]["signature"]["inputs"]] == [*NAMES, "token_type_ids"]
+    assert [tensor["name"] for tensor in manifest["graphs"]["model"]["signature"]["inputs"]] == [
+        *NAMES,
+        "token_type_ids",
+    ]
     kept = [file for file in (build / "package").rglob("*") if file.is_file()]
     assert not any(str(tmp_path).encode() in file.read_bytes() for file in (*kept, build / "params.yaml"))
     (tmp_path / "own").rename(tmp_path / "moved")

@@ -97,13 +97,8 @@ def _with_texts(config: Any, task: Task) -> Interface:
 
 def _image(config: Any, batch: str) -> Input:
     size = getattr(config, "image_size", None) or _USUAL_SIZE
-    shape = (
-        ("height", "width")
-        if config.model_type in _ANY_SIZE
-        else tuple(size)
-        if isinstance(size, list | tuple)
-        else (size, size)
-    )
+    fixed = tuple(size) if isinstance(size, list | tuple) else (size, size)
+    shape = ("height", "width") if config.model_type in _ANY_SIZE else fixed
     return Input(name=_PIXELS, dtype="float32", shape=(batch, int(getattr(config, "num_channels", 3)), *shape))
 
 

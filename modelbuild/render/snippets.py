@@ -45,6 +45,20 @@ print(tokenizer.decode(outputs.logits[encoded["input_ids"] == tokenizer.mask_tok
 """,
         asked='f"The harbour was {pipe.tokenizer.mask_token}."',
     ),
+    "image-classification": Snippet(
+        code="""\
+outputs = model(**image_processor(Image.new("RGB", (64, 48), "teal"), return_tensors="pt"))
+print(model.config.id2label[int(outputs.logits.argmax())])
+""",
+        imports=("from PIL import Image",),
+    ),
+    "image-feature-extraction": Snippet(
+        code="""\
+outputs = model(**image_processor(Image.new("RGB", (64, 48), "teal"), return_tensors="pt"))
+print(tuple(outputs.last_hidden_state.shape))
+""",
+        imports=("from PIL import Image",),
+    ),
     "multiple-choice": Snippet(
         code="""\
 endings = ["quiet.", "asleep.", "far too loud for anybody."]
@@ -77,6 +91,16 @@ labels = [model.config.id2label[number] for number in outputs.logits[0].argmax(-
 print(list(zip(encoded.tokens(), labels)))
 """,
         asked='"The harbour was quiet."',
+    ),
+    "zero-shot-image-classification": Snippet(
+        code="""\
+texts = ["a harbour", "a teal wall"]
+encoded = tokenizer(texts, padding=True, return_tensors="pt")
+pixels = image_processor(Image.new("RGB", (64, 48), "teal"), return_tensors="pt")
+outputs = model(**encoded, **pixels)
+print(texts[int(outputs.logits_per_image.argmax())])
+""",
+        imports=("from PIL import Image",),
     ),
 }
 

@@ -91,7 +91,9 @@ def _by_the_runtime(package: Path, scratch: Path, tokenizer: Any) -> list[list[i
     interfaces = {name: Interface.of_facts(component["interface"]) for name, component in facts.items()}
     decoder = causal.decoder(lambda graph, inputs: model.run(inputs, graph=graph), interfaces)
     batch = tokenizer(list(TEXTS), padding=True, return_tensors="np")
-    return greedy(decoder, Prompt(tokens=batch["input_ids"], mask=batch["attention_mask"]), NEW).tolist()
+    found = greedy(decoder, Prompt(tokens=batch["input_ids"], mask=batch["attention_mask"]), NEW)
+    tokens: list[list[int]] = found.tolist()
+    return tokens
 
 
 def _unforced(original: Any, tokenizer: Any) -> list[list[int]]:

@@ -71,7 +71,7 @@ def _purpose(module: str) -> str:
 
 def _row(task: Task) -> list[str]:
     return [
-        _code([task.name]), _code([task.family]), ", ".join(models_tried(task)), _code([task.optimum_class]),
+        _code([task.name]), _code([task.family]), ", ".join(models_tried(task)), _code([task.optimum_class] if task.optimum_class else []),
         _code([task.pipeline] if task.pipeline else []), _code(task.preprocessors),
     ]  # fmt: skip
 

@@ -50,7 +50,7 @@ def test_what_a_task_says_of_its_tensors_fits_together(task: Task) -> None:
 
 @pytest.mark.parametrize("task", TRANSFORMERS.values(), ids=TRANSFORMERS)
 def test_the_class_that_transformers_builds_for_a_task_tells_the_task(task: Task) -> None:
-    """A bare model is for one task, that of its family: a ViTModel for image features, a BertModel for those of texts."""
+    """A bare model is for one task: a ViTModel for features of images, a BertModel for those of texts."""
     configs = {"text": transformers.BertConfig, "causal-lm": transformers.GPT2Config, "image": transformers.ViTConfig}
     others = {
         "zero-shot-image-classification": transformers.CLIPConfig,

@@ -70,9 +70,10 @@ def _purpose(module: str) -> str:
 
 
 def _row(task: Task) -> list[str]:
+    optimum, pipeline = ([name] if name else [] for name in (task.optimum_class, task.pipeline))
     return [
-        _code([task.name]), _code([task.family]), ", ".join(models_tried(task)), _code([task.optimum_class] if task.optimum_class else []),
-        _code([task.pipeline] if task.pipeline else []), _code(task.preprocessors),
+        _code([task.name]), _code([task.family]), ", ".join(models_tried(task)), _code(optimum), _code(pipeline),
+        _code(task.preprocessors),
     ]  # fmt: skip
 
 

@@ -80,6 +80,12 @@ def read_model_index(folder: Path) -> dict[str, Any]:
     return dict(index)
 
 
+def pipeline_config(folder: Path) -> dict[str, Any]:
+    """The checked `model_index.json` in `folder`, which says as a `config.json` does which class it is of."""
+    index = read_model_index(folder)
+    return index | {"architectures": [index["_class_name"]]}
+
+
 def pipeline_files(folder: Path, *, allow_pickle: bool) -> list[str]:
     """The files of the pipeline in `folder` that matter, each checked. Raises ExportError as `weight_files` does."""
     found = [MODEL_INDEX]

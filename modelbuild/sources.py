@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from modelbuild.diffusers_folder import is_pipeline, pipeline_files, read_model_index
+from modelbuild.diffusers_folder import is_pipeline, pipeline_config, pipeline_files
 from modelbuild.errors import ExportError
 from modelbuild.model_config import read_config
 from modelbuild.model_files import (
@@ -71,7 +71,7 @@ def locate(source: Source, digest: Digest) -> Located:
     if isinstance(source, ModuleSource):
         return _located_module(source, digest)
     folder = _folder(source)
-    config = _config(folder)
+    config = pipeline_config(folder) if is_pipeline(folder) else read_config(folder)
     files = {name: digest(folder / name) for name in _present(folder, allow_pickle=source.allow_pickle)}
     _require_pinned(source.digests, files, folder)
     return Located(folder=folder, files=files, origin=_origin(source), config=config)
@@ -228,14 +228,6 @@ def _is_whole(folder: Path, source: HubSource) -> bool:
         return (folder / CONFIG_FILE).is_file() and bool(weight_files(folder, allow_pickle=source.allow_pickle))
     except ExportError:
         return False  # it is fetched again; what is wrong then is said by `locate`
-
-
-def _config(folder: Path) -> dict[str, Any]:
-    """The config in `folder`, checked; that of a pipeline of diffusers says as any other which class it is of."""
-    if is_pipeline(folder):
-        index = read_model_index(folder)
-        return index | {"architectures": [index["_class_name"]]}
-    return read_config(folder)
 
 
 def _present(folder: Path, *, allow_pickle: bool) -> list[str]:

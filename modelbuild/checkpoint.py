@@ -80,14 +80,19 @@ def require_shapes(fit: Fit, mismatched: Collection[str], stored: Mapping[str, S
 
 def require_finite(fit: Fit) -> None:
     """Raise ExportError when a parameter is NaN or infinite somewhere, or a buffer NaN: a mask may be -inf."""
-    parameters = dict(fit.module.named_parameters())
+    if bad := not_finite(fit.module):
+        raise ExportError(bad, where=fit.where, hint="the checkpoint is damaged: fetch it or train it again")
+
+
+def not_finite(module: Any) -> str:
+    """Which parameter of `module` is NaN or infinite somewhere, or which buffer NaN; empty where none is."""
+    parameters = dict(module.named_parameters())
     bad = []
-    for name, tensor in fit.module.state_dict().items():
+    for name, tensor in module.state_dict().items():
         if said := _not_numbers(tensor, infinite=name in parameters):
             bad.append(f"tensor {name} contains {said}")
-    if bad:
-        more = f" (and {len(bad) - 1} other tensors do)" if len(bad) > 1 else ""
-        raise ExportError(bad[0] + more, where=fit.where, hint="the checkpoint is damaged: fetch it or train it again")
+    more = f" (and {len(bad) - 1} other tensors do)" if len(bad) > 1 else ""
+    return f"{bad[0]}{more}" if bad else ""
 
 
 def refuse_pickle(error: Exception, where: str) -> None:

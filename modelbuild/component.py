@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,7 +37,8 @@ class Component:
 
     `name` is what reports call it, `file` where it is in the package (`unet/model.onnx`). `module` computes it in
     PyTorch. `attention_layers` is how many layers with attention it has, None where nobody says. `unused_weights` are
-    prefixes of the model's parameters that no output depends on.
+    prefixes of the model's parameters that no output depends on. `branches` are sizes of axes from which on PyTorch is
+    known to go another way to the same numbers (`{"batch": 64}`); validation runs them.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Component:
     interface: Interface
     attention_layers: int | None = None
     unused_weights: tuple[str, ...] = field(default=())
+    branches: Mapping[str, int] = field(default_factory=dict)
 
     def run(self, inputs: Arrays) -> Outputs:
         """The outputs by name for `inputs`, in eager mode without gradients, in the precision of the module."""
@@ -58,13 +61,19 @@ def run_module(module: Named, inputs: Arrays) -> Outputs:
     dtype = next((p.dtype for p in module.parameters() if p.is_floating_point()), torch.float32)
     tensors = {name: torch.from_numpy(array) for name, array in inputs.items()}
     cast = {name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
-    usual = torch.get_default_dtype()
+    with torch.inference_mode(), _default_dtype(dtype):
+        return {name: np.asarray(value) for name, value in module(cast).items()}
+
+
+@contextmanager
+def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    """What the code of a model makes without saying in which precision, such as CLIP's mask, is of this one."""
+    before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:
-        with torch.inference_mode():
-            return {name: np.asarray(value) for name, value in module(cast).items()}
+        yield
     finally:
-        torch.set_default_dtype(usual)
+        torch.set_default_dtype(before)
 
 
 def pick(result: Mapping[str, Any], names: Sequence[str], model: torch.nn.Module) -> Tensors:

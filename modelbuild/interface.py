@@ -97,6 +97,10 @@ class Interface(Strict):
         """The largest size of each axis that has one."""
         return {axis.name: axis.largest for axis in self.axes if axis.largest is not None}
 
+    def steps(self) -> dict[str, int]:
+        """What the size of an axis must be a multiple of, for each that has such a step."""
+        return {axis.name: axis.step for axis in self.axes if axis.step > 1}
+
     def content(self, content: Content) -> Input | None:
         """The first input that holds `content`, or None."""
         return next((value for value in self.inputs if value.content == content), None)

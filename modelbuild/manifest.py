@@ -31,6 +31,7 @@ class GraphRecord:
 
     `limits` are the largest sizes of symbolic axes, where there are any (`{"sequence": 512}`), `may_be_empty` the axes
     that may have none, and `sums` those that are as long as others together (`{"total": ["past", "sequence"]}`).
+    `steps` are what the sizes of axes must be multiples of, where that is not 1 (`{"height": 8}`).
     `opsets` maps operator domains to versions; `oldest_onnxruntime` is the oldest release known to load the file.
     `sizes` are those of the symbolic axes in the golden inputs.
     """
@@ -45,6 +46,7 @@ class GraphRecord:
     oldest_onnxruntime: str
     hierarchy: Mapping[str, Any]
     sizes: Mapping[str, int] = field(default_factory=dict)
+    steps: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

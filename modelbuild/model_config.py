@@ -32,23 +32,32 @@ def read_config(folder: Path) -> dict[str, Any]:
             where=str(folder),
             hint="merge it into its base model first" if adapter else "give a Hugging Face model folder",
         )
-    config = _read_json(path)
+    config = read_json(path)
     if not isinstance(config, dict) or not config.get("model_type"):
         raise ExportError(
             'config.json has no "model_type"', where=str(path), hint="add it; it is not guessed from the folder's name"
         )
     refuse_remote_code(config, path)
-    _refuse_other_weights(config, path)
+    refuse_other_weights(config, path)
     _require_types(config, path)
     for beside in (folder / name for name in SETTINGS_FILES if (folder / name).is_file()):
-        settings = _read_json(beside)
+        settings = read_json(beside)
         refuse_remote_code(settings, beside)
         if beside.name == TOKENIZER_CONFIG:
-            _refuse_other_vocabulary(settings, beside)
+            refuse_other_vocabulary(settings, beside)
     return config
 
 
-def _read_json(path: Path) -> Any:
+def read_settings(path: Path) -> dict[str, Any]:
+    """The JSON object in the file `path`. Raises ExportError when there is another thing there."""
+    settings = read_json(path)
+    if not isinstance(settings, dict):
+        raise ExportError(f"{path.name} is not a JSON object", where=str(path), hint="fetch the model again")
+    return settings
+
+
+def read_json(path: Path) -> Any:
+    """What is in the JSON file `path`. Raises ExportError when it is no JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except RecursionError as error:
@@ -82,8 +91,10 @@ def refuse_remote_code(settings: Any, path: Path) -> None:
                 )
 
 
-def _refuse_other_weights(config: Mapping[str, Any], path: Path) -> None:
-    """Weights that are packed by a quantizer, or in a file that transformers takes instead of those we have checked."""
+def refuse_other_weights(config: Mapping[str, Any], path: Path) -> None:
+    """Raise ExportError for weights that are packed by a quantizer, or in a file that transformers takes instead of
+    those we have checked.
+    """
     parts = [config, *(value for value in config.values() if isinstance(value, dict))]
     for quantization in (part.get("quantization_config") for part in parts):
         if quantization is not None:
@@ -101,8 +112,10 @@ def _refuse_other_weights(config: Mapping[str, Any], path: Path) -> None:
         )
 
 
-def _refuse_other_vocabulary(settings: Any, path: Path) -> None:
-    """A vocabulary that transformers would take from a file that is named, and not from the one beside it."""
+def refuse_other_vocabulary(settings: Any, path: Path) -> None:
+    """Raise ExportError for a vocabulary that transformers would take from a file that is named, and not from the one
+    beside it.
+    """
     if not isinstance(settings, dict):
         raise ExportError(f"{path.name} is not a JSON object", where=str(path), hint="fetch the model again")
     whole = (path.parent / "tokenizer.json").exists()

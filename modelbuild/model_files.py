@@ -10,6 +10,14 @@ GENERATION_CONFIG = "generation_config.json"
 ADAPTER_FILE = "adapter_config.json"
 SAFE_WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 PICKLED_WEIGHTS = ("pytorch_model.bin", "pytorch_model.bin.index.json")
+# What weights may be called in the order in which they are looked for: by transformers, and by diffusers.
+TRANSFORMERS_WEIGHTS = (SAFE_WEIGHTS, PICKLED_WEIGHTS)
+DIFFUSERS_WEIGHTS = (
+    ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.safetensors.index.json"),
+    ("diffusion_pytorch_model.bin", "diffusion_pytorch_model.bin.index.json"),
+)
+MODEL_INDEX = "model_index.json"
+SCHEDULER_CONFIG = "scheduler_config.json"
 SAFE_SUFFIX, PICKLE_SUFFIX, INDEX_SUFFIX = ".safetensors", ".bin", ".index.json"
 SAFE_GLOBS = ("model.safetensors", "model-*.safetensors", "model.safetensors.index.json")
 PICKLE_GLOBS = ("pytorch_model.bin", "pytorch_model-*.bin", "pytorch_model.bin.index.json")
@@ -41,6 +49,7 @@ OTHER_FILES = (
     "sentence_bert_config.json",
     "1_Pooling/config.json",
 )
+_PART_CONFIGS = frozenset(f"{part}/{CONFIG_FILE}" for part in ("text_encoder", "unet", "vae"))
 # The settings among them: small, and read by code that can be told to fetch and run other code.
 SETTINGS_FILES = (TOKENIZER_CONFIG, *OTHER_FILES)
 
@@ -48,6 +57,11 @@ SETTINGS_FILES = (TOKENIZER_CONFIG, *OTHER_FILES)
 def is_weight(name: str) -> bool:
     """Whether a file of that name, one of those above or a shard, holds weights or says which files do."""
     return name.endswith((SAFE_SUFFIX, PICKLE_SUFFIX, INDEX_SUFFIX))
+
+
+def is_config(name: str) -> bool:
+    """Whether a file of that name says what the weights beside it are: the model's config, or that of a part."""
+    return name in (CONFIG_FILE, MODEL_INDEX, *_PART_CONFIGS)
 
 
 def is_pickle(name: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from modelbuild.architectures import architecture_for, attention_for, init_confi
 from modelbuild.checkpoint import Fit, Shape, refuse_pickle, require_every_weight, require_finite, require_shapes
 from modelbuild.digest import sha256_file
 from modelbuild.errors import ExportError
+from modelbuild.families import ORIGINALS
 from modelbuild.model_config import read_config
 from modelbuild.model_files import CONFIG_FILE, SAFE_SUFFIX, is_pickle
 from modelbuild.model_spec import InitSource
@@ -50,16 +52,25 @@ def load_original(model: StageModel, task: Task, folder: Path | None, weights: P
         return Original(module=_users(model.source, task, folder, weights).eval())
     before = _stamps(model.source, folder)
     verify_source(model.source, folder)
-    config = read_config(folder)
-    _require_architecture(config, task, folder)
-    module, info = _from_checkpoint(model.source, folder, task)
+    original = _from_folder(model.source, folder, task)
     if _stamps(model.source, folder) != before:
         raise ExportError("a file changed while it was being read", where=str(folder), hint="run the build again")
+    return original
+
+
+def _from_folder(source: FolderFiles, folder: Path, task: Task) -> Original:
+    """The original in `folder`, checked."""
+    if task.family in ORIGINALS:
+        pipeline, unexpected = _library(task).load_folder(folder, source.files)
+        return Original(module=pipeline.eval(), unexpected_keys=unexpected)
+    config = read_config(folder)
+    _require_architecture(config, task, folder)
+    module, info = _from_checkpoint(source, folder, task)
     declared = next(iter(config.get("architectures") or ()), None)
     fit = Fit(module=module, declared=declared, task=task, where=str(folder))
     require_every_weight(fit, info["missing_keys"])
     if info["mismatched_keys"]:
-        require_shapes(fit, info["mismatched_keys"], _stored_shapes(model.source, folder))
+        require_shapes(fit, info["mismatched_keys"], _stored_shapes(source, folder))
     require_finite(fit)
     return Original(module=module.eval(), unexpected_keys=tuple(sorted(info["unexpected_keys"])))
 
@@ -73,6 +84,8 @@ def load_again(model: StageModel, task: Task, folder: Path | None, weights: Path
     """What `load_reference` gave for the same arguments, loaded anew without checking it anew."""
     if isinstance(model.source, InitSource | ModuleFiles) or folder is None:
         return load_reference(model, task, folder, weights)
+    if task.family in ORIGINALS:
+        return _from_folder(model.source, folder, task).module
     return _from_checkpoint(model.source, folder, task)[0].eval()
 
 
@@ -80,6 +93,11 @@ def _users(source: ModuleFiles, task: Task, folder: Path, weights: Path | None) 
     module = load_module(source, folder, weights)
     require_finite(Fit(module=module.model, declared=None, task=task, where=str(weights or folder / source.main)))
     return module
+
+
+def _library(task: Task) -> Any:
+    """The module that loads what transformers does not, imported where it is needed."""
+    return importlib.import_module(ORIGINALS[task.family])
 
 
 def verify_source(source: FolderFiles, folder: Path) -> None:
@@ -150,6 +168,8 @@ def _stored_shapes(source: FolderFiles, folder: Path) -> dict[str, Shape]:
 
 
 def _initialized(source: InitSource, task: Task) -> torch.nn.Module:
+    if task.family in ORIGINALS:
+        return _library(task).load_initialized(source)
     config = init_config(source)
     try:
         with torch.random.fork_rng(devices=[]):

@@ -6,12 +6,12 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from modelbuild.digest import sha256_file, sha256_json, write_json
 from modelbuild.errors import ConfigError, ExportError
-from modelbuild.model_files import PREPROCESSOR_CONFIG, VOCABULARY_FILES
+from modelbuild.model_files import CONFIG_FILE, MODEL_INDEX, PREPROCESSOR_CONFIG, VOCABULARY_FILES
 from modelbuild.model_spec import ModuleSource, PathSource
 from modelbuild.operator_libraries import locate_libraries, location
 from modelbuild.sources import Digest, Located, locate
@@ -72,9 +72,10 @@ def resolve(spec: BuildSpec, digest: Digest) -> ResolvedBuild:
     libraries = locate_libraries(spec.session, digest)
     located = locate(spec.model.source, digest)
     task = _task(spec, located.config)
+    _require_kind(task, located)
     if spec.sidecar.kind == "auto":
         for preprocessor in TASKS[task].preprocessors:
-            _require_preprocessor(preprocessor, located)
+            _require_preprocessor(preprocessor, TASKS[task].tokenizer_folder, located)
     exporter = _exporter(spec, digest, libraries)
     return ResolvedBuild(spec=spec, task=task, located=located, exporter=exporter, custom_ops=libraries)
 
@@ -89,10 +90,22 @@ def _exporter(spec: BuildSpec, digest: Digest, libraries: Sequence[LibraryFile])
     return locate_graph(spec.exporter, spec.opset, digest, None if libraries else known_operators)
 
 
-def _require_preprocessor(preprocessor: Preprocessor, located: Located) -> None:
+def _require_kind(task: TaskName, located: Located) -> None:
+    """Refuse a model for a pipeline's task, and a pipeline for a model's."""
+    wanted, found = TASKS[task].family == "diffusion", MODEL_INDEX in located.files
+    if located.folder is not None and wanted != found:
+        raise ExportError(
+            f"{'a pipeline' if found else 'a model'}, and {task} is for {'pipelines' if wanted else 'models'}",
+            where=str(located.folder),
+            hint=f"choose task=auto, or a folder with {MODEL_INDEX if wanted else CONFIG_FILE}",
+        )
+
+
+def _require_preprocessor(preprocessor: Preprocessor, tokenizer_folder: str, located: Located) -> None:
     """Refuse a folder without what makes inputs here, and not after its export, which may take long."""
     text = preprocessor == "tokenizer"
-    files = VOCABULARY_FILES if text else {PREPROCESSOR_CONFIG}
+    vocabularies = {(PurePosixPath(tokenizer_folder) / name).as_posix() for name in VOCABULARY_FILES}
+    files = vocabularies if text else {PREPROCESSOR_CONFIG}
     if located.folder is not None and not files & located.files.keys():
         raise ExportError(
             f"no {preprocessor.replace('_', ' ')} files",

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from modelbuild.diffusers_folder import is_pipeline, pipeline_config, pipeline_files
 from modelbuild.errors import ExportError
 from modelbuild.model_config import read_config
 from modelbuild.model_files import (
@@ -19,6 +20,7 @@ from modelbuild.model_files import (
     SAFE_SUFFIX,
     TOKENIZER_FILES,
     VOCABULARY_FILES,
+    is_config,
     is_weight,
 )
 from modelbuild.model_spec import HubSource, InitSource, ModuleSource, PackageSource, PathSource, Source
@@ -54,7 +56,7 @@ class Located:
         chosen = {
             name: digest
             for name, digest in self.files.items()
-            if name == CONFIG_FILE or (weights if is_weight(name) else sidecars)
+            if is_config(name) or (weights if is_weight(name) else sidecars)
         }
         return StageModel(source=FolderFiles(kind="folder", files=chosen))
 
@@ -69,7 +71,7 @@ def locate(source: Source, digest: Digest) -> Located:
     if isinstance(source, ModuleSource):
         return _located_module(source, digest)
     folder = _folder(source)
-    config = read_config(folder)
+    config = pipeline_config(folder) if is_pipeline(folder) else read_config(folder)
     files = {name: digest(folder / name) for name in _present(folder, allow_pickle=source.allow_pickle)}
     _require_pinned(source.digests, files, folder)
     return Located(folder=folder, files=files, origin=_origin(source), config=config)
@@ -230,6 +232,8 @@ def _is_whole(folder: Path, source: HubSource) -> bool:
 
 def _present(folder: Path, *, allow_pickle: bool) -> list[str]:
     """The files of `folder` that matter, checked."""
+    if is_pipeline(folder):
+        return pipeline_files(folder, allow_pickle=allow_pickle)
     beside = [name for name in (*TOKENIZER_FILES, *OTHER_FILES) if _is_there(folder / name)]
     for name in beside:
         require_file(folder / name)

@@ -7,7 +7,7 @@ from typing import Literal
 
 from modelbuild.interface import Output
 
-FamilyName = Literal["causal-lm", "text", "image", "seq2seq", "module"]
+FamilyName = Literal["causal-lm", "diffusion", "text", "image", "seq2seq", "module"]
 TaskName = Literal[
     "automatic-speech-recognition",
     "custom",
@@ -20,6 +20,7 @@ TaskName = Literal[
     "text-classification",
     "text-generation",
     "text2text-generation",
+    "text-to-image",
     "token-classification",
     "zero-shot-image-classification",
 ]
@@ -45,7 +46,7 @@ class Task:
     it must give, in order, with their leading axes. `labels` says that the model's config must name its classes;
     `choices` that inputs have an axis of choices after the batch. `unused_weights` are prefixes of parameters that no
     output depends on, so that a checkpoint may lack them. `preprocessors` are what turns texts, images or sounds into
-    inputs, and belongs beside the graph.
+    inputs, and belongs beside the graph; the tokenizer's files are in `tokenizer_folder` of the model's folder.
     """
 
     name: TaskName
@@ -60,6 +61,7 @@ class Task:
     labels: bool = False
     choices: bool = False
     preprocessors: tuple[Preprocessor, ...] = ("tokenizer",)
+    tokenizer_folder: str = ""
 
     def output_names(self) -> tuple[str, ...]:
         """The names of the outputs, in order."""
@@ -188,6 +190,18 @@ TASKS: dict[TaskName, Task] = {
         architecture_suffixes=("ForConditionalGeneration", "MTModel"),
         inputs=("input_ids", "attention_mask"),
         outputs=(Output(name="logits", shape=("batch", "decoder_sequence"), meaning="scores"),),
+    ),
+    "text-to-image": Task(
+        name="text-to-image",
+        family="diffusion",
+        auto_class="StableDiffusionPipeline",
+        optimum_class="ORTStableDiffusionPipeline",
+        pipeline=None,
+        architecture_suffixes=("StableDiffusionPipeline",),
+        # Each graph has inputs and outputs of its own, which the family knows.
+        inputs=(),
+        outputs=(),
+        tokenizer_folder="tokenizer",
     ),
     "token-classification": Task(
         name="token-classification",

@@ -9,9 +9,10 @@ from typing import Any
 import safetensors
 
 from modelbuild.errors import ExportError, listed
-from modelbuild.model_files import INDEX_SUFFIX, PICKLE_SUFFIX, PICKLED_WEIGHTS, SAFE_SUFFIX, SAFE_WEIGHTS
+from modelbuild.model_files import INDEX_SUFFIX, PICKLE_SUFFIX, SAFE_SUFFIX, TRANSFORMERS_WEIGHTS
 
 Shape = tuple[int, ...]
+Names = tuple[tuple[str, ...], tuple[str, ...]]
 
 _LFS_POINTER = b"version https://git-lfs"
 _FETCH = "fetch the model again"
@@ -22,19 +23,19 @@ _OF_PYTORCH = (None, "pt", "mlx")
 _OTHER_WEIGHTS = ("*.safetensors", "*.bin", "*.h5", "*.msgpack", "*.gguf", "*.pt", "*.pth", "*.ckpt*", "*.onnx")
 
 
-def weight_files(folder: Path, *, allow_pickle: bool) -> list[str]:
+def weight_files(folder: Path, *, allow_pickle: bool, names: Names = TRANSFORMERS_WEIGHTS) -> list[str]:
     """The names of the files in `folder` that the weights are read from, each checked: present, plain and whole.
 
-    Safetensors go before pickles, one file before shards, as in transformers; other weight files are not read. Raises
-    ExportError for pickles unless `allow_pickle`, and for links that lead nowhere, Git LFS pointers, cut-off and
-    damaged files, missing shards, and tensors that are not in the shard where the index has them.
+    They are called by `names`: safetensors go before pickles, one file before shards, as in transformers; other weight
+    files are not read. Raises ExportError for pickles unless `allow_pickle`, and for links that lead nowhere, Git LFS
+    pointers, cut-off and damaged files, missing shards, and tensors that are not in the shard where the index has them.
     """
-    safe, pickled = _first(folder, SAFE_WEIGHTS), _first(folder, PICKLED_WEIGHTS)
+    safe, pickled = (_first(folder, kind) for kind in names)
     if safe is None and pickled is not None and not allow_pickle:
         raise ExportError(
             "only pickled weights, which can run code when they are read",
             where=str(folder / pickled),
-            hint="convert them to model.safetensors, or set model.source.allow_pickle=true",
+            hint=f"convert them to {names[0][0]}, or set model.source.allow_pickle=true",
         )
     first = safe or pickled
     if first is None:
@@ -42,7 +43,7 @@ def weight_files(folder: Path, *, allow_pickle: bool) -> list[str]:
         raise ExportError(
             "no weights",
             where=str(folder),
-            hint="expected model.safetensors" + (f", found {', '.join(found[:4])}" if found else ""),
+            hint=f"expected {names[0][0]}" + (f", found {', '.join(found[:4])}" if found else ""),
         )
     require_file(folder / first)
     if not first.endswith(INDEX_SUFFIX):
@@ -101,7 +102,7 @@ def _tensors(path: Path) -> dict[str, Shape] | None:
 def _shards(index: Path) -> list[str]:
     """The shards that an index names, in order, each with the tensors that it should have."""
     placed = _weight_map(index)
-    suffix = SAFE_SUFFIX if index.name in SAFE_WEIGHTS else PICKLE_SUFFIX
+    suffix = SAFE_SUFFIX if index.name.endswith(SAFE_SUFFIX + INDEX_SUFFIX) else PICKLE_SUFFIX
     shards = sorted(set(placed.values()))
     for shard in shards:
         if Path(shard).name != shard or not shard.endswith(suffix):

@@ -8,8 +8,8 @@ import transformers
 
 from modelbuild.tasks import TASKS, TEXT_INPUTS, Task, TaskName, task_of
 
-# A module of one's own has names of its own for everything.
-TRANSFORMERS = {name: task for name, task in TASKS.items() if name != "custom"}
+# A module of one's own has names of its own for everything, and a pipeline is of diffusers.
+TRANSFORMERS = {name: task for name, task in TASKS.items() if name not in ("custom", "text-to-image")}
 
 
 def test_every_name_of_a_task_has_one_entry_under_its_own_name() -> None:
@@ -26,6 +26,7 @@ def test_every_name_of_a_task_has_one_entry_under_its_own_name() -> None:
         ("DistilBertForQuestionAnswering", "question-answering"),
         ("RobertaForSequenceClassification", "text-classification"),
         ("BertForTokenClassification", "token-classification"),
+        ("StableDiffusionPipeline", "text-to-image"),
         ("GPT2LMHeadModel", "text-generation"),
         ("LlamaForCausalLM", "text-generation"),
     ],
@@ -63,6 +64,6 @@ def test_the_class_that_transformers_builds_for_a_task_tells_the_task(task: Task
     assert task_of(name) is task
 
 
-@pytest.mark.parametrize("task", TRANSFORMERS.values(), ids=TRANSFORMERS)
+@pytest.mark.parametrize("task", [*TRANSFORMERS.values(), TASKS["text-to-image"]], ids=lambda task: task.name)
 def test_optimum_has_the_class_that_opens_packages_of_a_task(task: Task) -> None:
     assert getattr(optimum.onnxruntime, task.optimum_class).auto_model_class.__name__ == task.auto_class

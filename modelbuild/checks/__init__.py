@@ -11,6 +11,10 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from modelbuild.checks.subject import Subject
     from modelbuild.report import Check
+    from modelbuild.tasks import FamilyName
+
+# What is checked of the configs of models of one family, imported where it is wanted: pipelines alone need diffusers.
+OF_FAMILY: dict[FamilyName, str] = {"diffusion": "modelbuild.checks.diffusers_files"}
 
 
 class CheckModule(Protocol):

@@ -1,4 +1,4 @@
-"""One position more than the model takes is refused, in one line, and not computed."""
+"""A size that the model does not take is refused, in one line, and not computed."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ def examine(runs: Runs) -> Iterator[Check]:
 
     On other providers than the CPU the graph is left out: their kernels do not check indices.
     """
+    yield from _between_steps(runs)
     subject = runs.subject
     axis = _limited(runs)
     if axis is None or axis.largest is None:
@@ -48,6 +49,23 @@ def examine(runs: Runs) -> Iterator[Check]:
         compared=f"{axis.largest + 1} positions, where the model takes {axis.largest}",
         where="; ".join(found),
     )
+
+
+def _between_steps(runs: Runs) -> Iterator[Check]:
+    """Of sizes that come in steps, the runtime refuses those between, for which the graph was not made."""
+    subject, found = runs.subject, []
+    steps = subject.interface.steps()
+    for name, step in steps.items():
+        sizes = typical_sizes(subject.interface, batch=1, length=1)
+        batch = sample(subject.interface, sizes | {name: step + 1}, mask="ones", rng=np.random.default_rng(0))
+        try:
+            check_inputs(subject.graph.signature, {}, batch.inputs, steps=subject.steps)
+            found.append(f"the runtime lets {name} of {step + 1} through, its step is {subject.steps.get(name)}")
+        except InputError as error:
+            found += [] if name in str(error) else [f"the runtime says: {error}"]
+    if steps:
+        said = ", ".join(f"{name} {step}" for name, step in steps.items())
+        yield Check(name="between steps", passed=not found, compared=f"steps: {said}", where="; ".join(found))
 
 
 def _limited(runs: Runs) -> Axis | None:

@@ -163,6 +163,11 @@ def batches_of(subject: Subject) -> Iterator[Batch]:
         most = longest(interface)
         for size, length, mask in ((1, most, "ones"), (2, max(1, most - 1), "left")):
             yield sample(interface, typical_sizes(interface, batch=size, length=length), mask=mask, rng=rng)
+    for axis, size in subject.component.branches.items():
+        smallest = {extent.name: extent.smallest for extent in interface.axes_of("extent")}
+        sizes = typical_sizes(interface, batch=1, length=1) | smallest | {axis: size}
+        rng = np.random.default_rng(validation.seed)
+        yield sample(interface, sizes, mask="ones", rng=rng, kind=f"{axis} of {size}")
     if validation.cover_embeddings:
         tokens, rows = tokens_to_cover(subject), _rows_at_once(subject)
         yield from covering_batches(interface, seed=validation.seed, tokens=tokens, rows_at_once=rows)
@@ -179,7 +184,7 @@ def _text_batch(subject: Subject, side: str) -> Batch:
     interface = subject.interface
     names = [name for name in TEXT_INPUTS if name in interface.input_names()]
     length = min(_TEXT_LENGTH, longest(interface))
-    arrays = tokenize(subject.sidecar, TEXTS, names, padding_side=side, max_length=length)
+    arrays = tokenize(subject.tokenizer, TEXTS, names, padding_side=side, max_length=length)
     rows, columns = arrays[names[0]].shape
     sizes = typical_sizes(interface, batch=rows, length=columns) | {"sequence": columns}
     return sample(
@@ -189,9 +194,10 @@ def _text_batch(subject: Subject, side: str) -> Batch:
 
 def tokens_to_cover(subject: Subject) -> int:
     """How many tokens of the vocabulary are looked up: all, or as many as the allowed arithmetic lets PyTorch run."""
-    tables = {module.weight for module in subject.reference.modules() if isinstance(module, torch.nn.Embedding)}
+    model = subject.component.module.model
+    tables = {module.weight for module in model.modules() if isinstance(module, torch.nn.Embedding)}
     looked_up = sum(table.numel() for table in tables)
-    computed = sum(parameter.numel() for parameter in subject.reference.parameters()) - looked_up
+    computed = sum(parameter.numel() for parameter in model.parameters()) - looked_up
     ids = subject.interface.content("token_ids")
     vocabulary = ids.below if ids else 0
     if _width(subject) >= vocabulary:  # scores for every token, from the same table

@@ -35,10 +35,11 @@ _SHOWN = 4
 
 
 def examine(subject: Subject) -> Iterator[Check]:
-    """What is wrong with config.json; nothing where there are no sidecar files because none were asked for, and of a
-    user's own module, which is another check's.
+    """What is wrong with config.json; nothing where there are no sidecar files because none were asked for, of a user's
+    own module, which is another check's, and of a pipeline, which has several configs and no config.json.
     """
-    if not has_sidecar(subject) or isinstance(subject.reference, UserModule):
+    own = isinstance(subject.reference, UserModule) or subject.task.family == "diffusion"
+    if own or not has_sidecar(subject):
         return
     config, fault = read_object(subject.sidecar / CONFIG_FILE)
     yield check("config present", "config.json is a JSON object", [fault] if fault else [])
@@ -66,8 +67,8 @@ def has_tokenizer(subject: Subject) -> bool:
     if not read_report(subject.sidecar / "report.json").facts.get("tokenizer"):
         return False
     try:
-        golden_text(subject.sidecar, max_length=longest(subject.interface))
-        return tokenizer_size(subject.sidecar) <= vocabulary(subject)
+        golden_text(subject.tokenizer, max_length=longest(subject.interface))
+        return tokenizer_size(subject.tokenizer) <= vocabulary(subject)
     except ExportError:
         return False  # the checks of the tokenizer say why
 
@@ -102,7 +103,8 @@ def show(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def _same(one: Any, other: Any) -> bool:
+def same(one: Any, other: Any) -> bool:
+    """Whether two JSON values are equal, and not a number and a truth value."""
     return bool(one == other) and isinstance(one, bool) == isinstance(other, bool)
 
 
@@ -139,7 +141,7 @@ def _dimensions(subject: Subject, config: Config) -> Iterator[str]:
             yield f"{CONFIG_FILE} {field.own}: missing, the original's is {show(field.value)}"
         for name, value in found.items():
             given[field.name] = value
-            if not _same(value, field.value):
+            if not same(value, field.value):
                 yield f"{CONFIG_FILE} {name}: {show(value)}, the original's is {show(field.value)}"
     for tensor in subject.graph.signature.outputs:
         key = _WIDTHS.get((subject.task.name, tensor.name))
@@ -164,7 +166,7 @@ def _labels(subject: Subject, config: Config) -> Iterator[str]:
     for key in ("num_labels", "id2label", "label2id"):
         if key not in config:
             yield f"{CONFIG_FILE} {key}: missing, the graph has {classes} classes"
-    if "num_labels" in config and not _same(config["num_labels"], classes):
+    if "num_labels" in config and not same(config["num_labels"], classes):
         yield f"{CONFIG_FILE} num_labels: {show(config['num_labels'])}, the graph has {classes} classes"
     labels, inverse = config.get("id2label", {}), config.get("label2id", {})
     for key, value in (("id2label", labels), ("label2id", inverse)):
@@ -183,7 +185,7 @@ def _labels_in_order(labels: Config, original: Config, classes: int) -> Iterator
     for index in wanted:
         if index not in labels:
             yield f"{CONFIG_FILE} id2label: {index} is missing"
-        elif not _same(labels[index], original.get(index)):
+        elif not same(labels[index], original.get(index)):
             theirs = show(original.get(index))
             yield f"{CONFIG_FILE} id2label {index}: {show(labels[index])}, the original's is {theirs}"
     for index in sorted(labels.keys() - set(wanted)):
@@ -202,12 +204,12 @@ def _inverse(labels: Config, inverse: Config) -> Iterator[str]:
 def _tokens(subject: Subject, config: Config) -> Iterator[str]:
     expected = {field.name: field.value for field in token_ids(subject.reference.config)}
     for name in (f"{token}_token_id" for token in TOKENS):
-        if not _same(config.get(name), expected.get(name)):
+        if not same(config.get(name), expected.get(name)):
             given = show(config[name]) if name in config else "missing"
             yield f"{CONFIG_FILE} {name}: {given}, the original's is {show(expected.get(name))}"
     if subject.task.name == "text-classification" and config.get("pad_token_id") is None:
         yield f"{CONFIG_FILE} pad_token_id: missing, and a batch of texts cannot be classified without it"
-    shipped = _opened(subject.sidecar)
+    shipped = _opened(subject.tokenizer)
     if shipped is not None:
         yield from _tokens_of(subject, config, shipped)
 
@@ -217,12 +219,12 @@ def _tokens_of(subject: Subject, config: Config, shipped: Any) -> Iterator[str]:
     multilingual models' do, ours do too, for they are the same model; so with an id of the original's, as -1 for no
     padding, that no vocabulary has.
     """
-    original = _opened(subject.source) if subject.source else None
+    original = _opened(subject.original_tokenizer) if subject.original_tokenizer else None
     for name in (f"{token}_token_id" for token in TOKENS):
         given, ours = config.get(name), getattr(shipped, name)
         size = vocabulary(subject)
         ids, declared = _listed(given), getattr(subject.reference.config, name, None)
-        own = [number for number in ids if not any(_same(number, other) for other in _listed(declared))]
+        own = [number for number in ids if not any(same(number, other) for other in _listed(declared))]
         for number in (number for number in own if number is not None):
             if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number < size:
                 yield f"{CONFIG_FILE} {name}: {show(number)} is not in the vocabulary of {size}"

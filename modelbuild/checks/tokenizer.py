@@ -26,14 +26,14 @@ def examine(subject: Subject) -> Iterator[Check]:
     """What is wrong with the tokenizer; nothing where the original has none, or none was asked for."""
     if not has_sidecar(subject):
         return
-    ours, theirs = _files(subject.sidecar), _files(subject.source) if subject.source else ()
+    ours, theirs = _files(subject.tokenizer), _files(subject.original_tokenizer)
     if not VOCABULARY_FILES & {*ours, *theirs}:
         return
     faults = [f"{name} is missing, which the original has" for name in theirs if name not in ours]
-    faults += [fault for name in ours if name.endswith(".json") and (fault := read_object(subject.sidecar / name)[1])]
+    faults += [fault for name in ours if name.endswith(".json") and (fault := read_object(subject.tokenizer / name)[1])]
     try:
-        shipped = golden_text(subject.sidecar, max_length=longest(subject.interface))
-        size = tokenizer_size(subject.sidecar)
+        shipped = golden_text(subject.tokenizer, max_length=longest(subject.interface))
+        size = tokenizer_size(subject.tokenizer)
     except ExportError as error:
         yield check("tokenizer present", "files with the original's", faults or [error.problems[0].what])
         return
@@ -57,15 +57,16 @@ def examine(subject: Subject) -> Iterator[Check]:
     yield check("tokenizer parity", f"{len(shipped.texts)} texts with the original's tokens", faults)
 
 
-def _files(folder: Path) -> tuple[str, ...]:
-    return tuple(name for name in TOKENIZER_FILES if (folder / name).is_file())
+def _files(folder: Path | None) -> tuple[str, ...]:
+    return tuple(name for name in TOKENIZER_FILES if folder and (folder / name).is_file())
 
 
 def _golden(subject: Subject) -> tuple[GoldenText | None, list[str]]:
     """What the original's tokenizer makes of the texts, as it ships, or why that is not known."""
     try:
-        golden = read_golden_text(subject.sidecar)
-        if subject.source and golden_text(subject.source, max_length=golden.max_length) != golden:
+        golden = read_golden_text(subject.tokenizer)
+        original = subject.original_tokenizer
+        if original and golden_text(original, max_length=golden.max_length) != golden:
             return None, [f"{FILE_NAME} is not what the original's tokenizer makes of its texts"]
     except (PackageError, ExportError) as error:
         return None, [error.problems[0].what]
@@ -73,7 +74,7 @@ def _golden(subject: Subject) -> tuple[GoldenText | None, list[str]]:
 
 
 def _max_length(subject: Subject) -> Iterator[str]:
-    settings, fault = read_object(subject.sidecar / TOKENIZER_CONFIG)
+    settings, fault = read_object(subject.tokenizer / TOKENIZER_CONFIG)
     given, limit = settings.get("model_max_length"), longest(subject.interface)
     key = f"{TOKENIZER_CONFIG} model_max_length"
     if fault or given is None:
@@ -142,10 +143,11 @@ def _texts(shipped: GoldenText, golden: GoldenText) -> Iterator[str]:
 
 def _changed(subject: Subject) -> Iterator[str]:
     """The files that say what is a token, and that are not the original's: texts do not reach every token."""
-    if subject.source is None:
+    original = subject.original_tokenizer
+    if original is None:
         return
     for name in (*sorted(VOCABULARY_FILES), "merges.txt"):
-        ours, theirs = subject.sidecar / name, subject.source / name
+        ours, theirs = subject.tokenizer / name, original / name
         if ours.is_file() and theirs.is_file() and sha256_file(ours) != sha256_file(theirs):
             yield f"{name} is not the original's, though the texts give the same ids"
 

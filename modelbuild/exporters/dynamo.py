@@ -21,7 +21,7 @@ from modelbuild.component import Component
 from modelbuild.errors import ExportError, first_line
 from modelbuild.graph import data_file
 from modelbuild.graph_source import OwnGraph
-from modelbuild.interface import Interface
+from modelbuild.interface import Axis, Interface
 from modelbuild.node_tags import CLASSES_KEY, SCOPES_KEY
 from modelbuild.samples import Batch
 from modelbuild.tagging import tag_exported
@@ -77,7 +77,7 @@ def _capture(component: Component, task: Task, traced: Batch, opset: int) -> ir.
         raise _refused(error, component, task) from error
     if program is None:
         raise ExportError("torch.onnx.export gave nothing", where=name)
-    _require_all_sizes(name, program.exported_program, component.interface)
+    _require_all_sizes(name, program.exported_program, component)
     return program.model
 
 
@@ -121,10 +121,7 @@ def _dynamic_shapes(interface: Interface) -> dict[str, dict[int, Any]]:
     """The symbolic axes of each input. One that is the sum of others has no size of its own to torch."""
     sums = {axis.name for axis in interface.axes_of("sum")}
     dims: dict[str, Any] = {
-        axis.name: torch.export.Dim.DYNAMIC
-        if axis.name in sums
-        else torch.export.Dim(axis.name, min=axis.smallest if axis.smallest > _SMALLEST else None)
-        for axis in interface.axes
+        axis.name: torch.export.Dim.DYNAMIC if axis.name in sums else _in_steps(axis) for axis in interface.axes
     }
     return {
         value.name: {place: dims[axis] for place, axis in enumerate(value.shape) if isinstance(axis, str)}
@@ -132,12 +129,26 @@ def _dynamic_shapes(interface: Interface) -> dict[str, dict[int, Any]]:
     }
 
 
-def _require_all_sizes(name: str, program: torch.export.ExportedProgram, interface: Interface) -> None:
-    """Raise ExportError when the model took a branch on the size of its inputs.
+def _in_steps(axis: Axis) -> Any:
+    """A symbolic size, or a symbolic number of steps times the step."""
+    if axis.step > 1:
+        return axis.step * torch.export.Dim(f"{axis.name}_steps")
+    return torch.export.Dim(axis.name, min=axis.smallest if axis.smallest > _SMALLEST else None)
+
+
+def _held(program: torch.export.ExportedProgram, size: Any, step: int) -> Any:
+    """The range of sizes, or of steps, that the program holds for; None where nobody knows."""
+    return program.range_constraints.get(size if step == 1 else next(iter(size.free_symbols), None))
+
+
+def _require_all_sizes(name: str, program: torch.export.ExportedProgram, component: Component) -> None:
+    """Raise ExportError when the model took a branch on the size of its inputs, other than those that are known to
+    change no number.
 
     torch.onnx drops the guards of such a branch without a word. What is left of them is the range of sizes for which
     the program holds.
     """
+    interface = component.interface
     placeholders = [node for node in program.graph.nodes if node.name in program.graph_signature.user_inputs]
     for value, node in zip(interface.inputs, placeholders, strict=True):
         for axis, size in zip(value.shape, node.meta["val"].shape, strict=True):
@@ -145,7 +156,12 @@ def _require_all_sizes(name: str, program: torch.export.ExportedProgram, interfa
                 continue
             smallest = max(_SMALLEST, interface.axis(axis).smallest)
             largest = _LARGEST_BATCH if interface.axis(axis).kind == "batch" else interface.axis(axis).largest or 0
-            held = None if isinstance(size, int) else program.range_constraints.get(size.node.expr)
+            largest = min(largest, component.branches.get(axis, largest + 1) - 1)
+            held = None if isinstance(size, int) else _held(program, size.node.expr, interface.axis(axis).step)
+            smallest, largest = (
+                max(_SMALLEST, smallest // interface.axis(axis).step),
+                largest // interface.axis(axis).step,
+            )
             hint = "remove the branch from forward, or make it one on values (torch.where, torch.cond)"
             if isinstance(size, int):
                 problem = f"{axis} was taken for the constant {size}"

@@ -15,11 +15,17 @@ if TYPE_CHECKING:
 
 FAMILIES: dict[FamilyName, str] = {
     "causal-lm": "modelbuild.families.causal_lm",
+    "diffusion": "modelbuild.families.diffusion",
     "image": "modelbuild.families.image",
     "seq2seq": "modelbuild.families.seq2seq",
     "module": "modelbuild.families.module",
     "text": "modelbuild.families.text",
 }
+
+# What else there is of a family, imported where it is wanted, for it needs libraries that others do without: how its
+# originals are loaded, where that is not transformers' way, and the configs that it ships with.
+ORIGINALS: dict[FamilyName, str] = {"diffusion": "modelbuild.diffusers_reference"}
+CONFIGS: dict[FamilyName, str] = {"diffusion": "modelbuild.diffusers_configs"}
 
 
 class Family(Protocol):

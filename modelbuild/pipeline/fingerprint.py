@@ -14,9 +14,10 @@ from functools import cache
 from pathlib import Path
 
 from modelbuild.candidates import CANDIDATES
+from modelbuild.checks import OF_FAMILY
 from modelbuild.decoding import DECODERS
 from modelbuild.exporters import EXPORTERS
-from modelbuild.families import FAMILIES
+from modelbuild.families import CONFIGS, FAMILIES
 from modelbuild.runtime.session import usable_cores
 from modelbuild.stage_spec import BenchmarkSpec, ExportSpec, ModuleFiles, OptimizeSpec, SidecarSpec, ValidateSpec
 from modelbuild.stages import STAGES
@@ -30,6 +31,7 @@ _GPU_LIBRARY = re.compile(r"onnxruntime[-_]gpu$|nvidia[-_]|tensorrt")
 # Import name -> the distributions whose version decides what it does.
 _DISTRIBUTIONS: dict[str, tuple[str, ...]] = {
     "PIL": ("pillow",),
+    "diffusers": ("diffusers",),
     "jinja2": ("jinja2",),
     "markupsafe": ("markupsafe",),
     "numpy": ("numpy",),
@@ -87,8 +89,9 @@ def _entry_modules(stage: str, spec: Strict) -> tuple[str, ...]:
         isinstance(spec, SidecarSpec) and isinstance(spec.model.source, ModuleFiles)
     ):
         variant = (*variant, FAMILIES[TASKS[spec.task].family])
-    if isinstance(spec, ValidateSpec) and TASKS[spec.task].family in DECODERS:
-        variant = (*variant, DECODERS[TASKS[spec.task].family])
+    for kind, modules in ((ValidateSpec, DECODERS), (ValidateSpec, OF_FAMILY), (SidecarSpec, CONFIGS)):
+        if isinstance(spec, kind) and TASKS[spec.task].family in modules:
+            variant = (*variant, modules[TASKS[spec.task].family])
     return (STAGES[stage], *variant)
 
 

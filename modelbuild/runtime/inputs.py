@@ -23,12 +23,13 @@ def check_inputs(
     *,
     may_be_empty: Collection[str] = (),
     sums: Mapping[str, Sequence[str]] = MappingProxyType({}),
+    steps: Mapping[str, int] = MappingProxyType({}),
 ) -> Arrays:
     """`inputs` as arrays that fit `signature`; values that cast without loss are cast (`int32` to `int64`).
 
     Raises InputError for a missing or unknown name, a dtype that would lose values, a wrong rank or fixed size, a
-    symbolic axis with two sizes or with none (unless it `may_be_empty`), one beyond `limits`, or one of `sums` that is
-    not as long as its parts, or whose parts are beyond its limit.
+    symbolic axis with two sizes or with none (unless it `may_be_empty`), one beyond `limits`, one of `sums` that is not
+    as long as its parts, or whose parts are beyond its limit, or one that is no multiple of its step in `steps`.
     """
     known = signature.input_names()
     for name in inputs:
@@ -47,6 +48,9 @@ def check_inputs(
             raise InputError(
                 f"{' and '.join(parts)} are {wanted} together, and the model takes at most {limits[total]}"
             )
+    for axis, step in steps.items():
+        if sizes.get(axis, 0) % step:
+            raise InputError(f"{axis} is {sizes[axis]}, and must be a multiple of {step}")
     return arrays
 
 

@@ -39,7 +39,12 @@ class Model:
         name = self._graph(graph)
         record = self.manifest.graphs[name]
         arrays = check_inputs(
-            record.signature, record.limits, inputs, may_be_empty=record.may_be_empty, sums=record.sums
+            record.signature,
+            record.limits,
+            inputs,
+            may_be_empty=record.may_be_empty,
+            sums=record.sums,
+            steps=record.steps,
         )
         names = list(record.signature.output_names())
         try:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-import torch
 
 from modelbuild.component import Component
 from modelbuild.errors import ExportError
@@ -58,7 +57,7 @@ def run(spec: ExportSpec, inputs: Mapping[str, Path], out: Path) -> Report:
         path = out / component.file
         path.parent.mkdir(parents=True, exist_ok=True)
         exporter.export(component, task, traced_batch(component.interface), opset, own, path)
-        facts[component.name] = _facts(component, original.module, path, opset)
+        facts[component.name] = _facts(component, path, opset)
         hierarchy = read_hierarchy(path, _STRATEGIES[spec.exporter.kind], component.module.model)
         facts[component.name]["hierarchy"] = hierarchy.facts()
     return Report(
@@ -78,11 +77,11 @@ def traced_batch(interface: Interface) -> Batch:
     return sample(interface, sizes, mask="right", rng=np.random.default_rng(0))
 
 
-def _facts(component: Component, model: torch.nn.Module, path: Path, opset: int) -> dict[str, Any]:
+def _facts(component: Component, path: Path, opset: int) -> dict[str, Any]:
     graph = read_graph(path)
     interface = component.interface.taking(graph.signature.input_names())
     _require_contract(graph, component, interface, opset)
-    config: Any = getattr(model, "config", None)
+    config: Any = getattr(component.module.model, "config", None)
     return {
         "file": component.file,
         "interface": interface.model_dump(mode="json"),

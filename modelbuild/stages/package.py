@@ -135,6 +135,7 @@ def _graph(facts: Mapping[str, Any], out: Path) -> GraphRecord:
         limits=interface.limits(),
         may_be_empty=tuple(axis.name for axis in interface.axes if axis.smallest == 0),
         sums={axis.name: axis.parts for axis in interface.axes_of("sum")},
+        steps=interface.steps(),
         opsets=graph.opsets,
         ir_version=graph.ir_version,
         oldest_onnxruntime=graph.oldest_onnxruntime(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import shutil
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ from modelbuild.config_fields import dimensions, token_ids
 from modelbuild.decoding import DECODERS
 from modelbuild.digest import write_json
 from modelbuild.errors import ExportError
+from modelbuild.families import CONFIGS
 from modelbuild.families.split import components_of
 from modelbuild.generation import made_generation_config
 from modelbuild.golden_image import golden_image, write_golden_image
@@ -23,8 +25,10 @@ from modelbuild.model_files import (
     PREPROCESSOR_CONFIG,
     TOKENIZER_CONFIG,
     VOCABULARY_FILES,
+    is_config,
     is_weight,
 )
+from modelbuild.model_spec import InitSource
 from modelbuild.module_config import config_of
 from modelbuild.module_loading import UserModule
 from modelbuild.reference import load_reference, parse_config, verify_source
@@ -49,34 +53,42 @@ def run(spec: SidecarSpec, inputs: Mapping[str, Path], out: Path) -> Report:
     """
     if spec.sidecar.kind == "off":
         return Report(stage="sidecar", facts={"status": "off", "files": []})
-    source = spec.model.source
+    source, task, folder = spec.model.source, TASKS[spec.task], inputs.get("source")
     if isinstance(source, ModuleFiles):
         return _of_module(spec, inputs, out)
     if isinstance(source, FolderFiles):
         folder = inputs["source"]
         verify_source(source, folder)
-        given = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
-        config = _completed(given, TASKS[spec.task])
         _copy(source, folder, out)
-        changed = _changes(given, config)
-        if "image_processor" in TASKS[spec.task].preprocessors and PREPROCESSOR_CONFIG in source.files:
-            write_golden_image(golden_image(folder), out)
-        if VOCABULARY_FILES & source.files.keys():
-            positions = _positions(config)
-            write_golden_text(golden_text(folder, max_length=positions), out)
-            changed |= _fix_max_length(positions, out)
+    if task.family in CONFIGS:
+        changed = importlib.import_module(CONFIGS[task.family]).write_configs(source, folder, out)
+        text_config = out / "text_encoder" / CONFIG_FILE
     else:
-        given = reference_config(source)
-        config = _completed(given, TASKS[spec.task])
-        changed = _changes(given, config)
-    if TASKS[spec.task].family in DECODERS:
-        changed |= _generation(config, out)
-    write_json(out / CONFIG_FILE, config)
+        changed = _write_config(source, folder, task, out)
+        text_config = out / CONFIG_FILE
+    if "image_processor" in task.preprocessors and (out / PREPROCESSOR_CONFIG).is_file():
+        write_golden_image(golden_image(out), out)
+    tokenizer = out / task.tokenizer_folder
+    has_tokenizer = any((tokenizer / name).is_file() for name in VOCABULARY_FILES)
+    if has_tokenizer:
+        positions = _positions(json.loads(text_config.read_text(encoding="utf-8")))
+        write_golden_text(golden_text(tokenizer, max_length=positions), tokenizer)
+        changed |= _fix_max_length(positions, tokenizer)
     files = sorted(path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file())
-    return Report(
-        stage="sidecar",
-        facts={"status": "auto", "files": files, "tokenizer": bool(VOCABULARY_FILES & set(files)), "set": changed},
-    )
+    return Report(stage="sidecar", facts={"status": "auto", "files": files, "tokenizer": has_tokenizer, "set": changed})
+
+
+def _write_config(source: FolderFiles | InitSource, folder: Path | None, task: Task, out: Path) -> dict[str, Any]:
+    """Write `config.json`, and give what was set in it."""
+    if isinstance(source, InitSource) or folder is None:
+        assert isinstance(source, InitSource)
+        given = reference_config(source)
+    else:
+        given = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+    config = _completed(given, task)
+    write_json(out / CONFIG_FILE, config)
+    changed = _changes(given, config)
+    return changed | (_generation(config, out) if task.family in DECODERS else {})
 
 
 def _of_module(spec: SidecarSpec, inputs: Mapping[str, Path], out: Path) -> Report:
@@ -99,7 +111,7 @@ def _of_module(spec: SidecarSpec, inputs: Mapping[str, Path], out: Path) -> Repo
 
 def _copy(source: FolderFiles, folder: Path, out: Path) -> None:
     for name in source.files:
-        if name != CONFIG_FILE and not is_weight(name):
+        if not is_config(name) and not is_weight(name):
             target = out / name
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(folder / name, target)

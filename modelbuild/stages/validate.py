@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
 from modelbuild.checks import (
+    OF_FAMILY,
     CheckModule,
     bounds,
     decoding,
@@ -36,7 +38,7 @@ from modelbuild.operator_libraries import verified_libraries
 from modelbuild.reference import load_reference
 from modelbuild.report import Check, Report, named_after, read_report
 from modelbuild.stage_spec import FolderFiles, ValidateSpec
-from modelbuild.tasks import TASKS
+from modelbuild.tasks import TASKS, Task
 
 SPEC = ValidateSpec
 REPORT: str | None = "validation.json"
@@ -69,7 +71,7 @@ def run(spec: ValidateSpec, inputs: Mapping[str, Path], out: Path) -> Report:
     if running.keys() == subjects.keys():
         checks += decoding.examine(running)
     subject = _of_text(subjects)
-    checks += [check for module in WHOLE for check in module.examine(subject)]
+    checks += [check for module in _whole(subject.task) for check in module.examine(subject)]
     return Report(
         stage="validate", checks=tuple(checks), facts=facts | {"components": components}, metrics=_metrics(checks)
     )
@@ -107,6 +109,12 @@ def _examined(runs: Runs, inputs: Mapping[str, Path], out: Path) -> _Examined:
     return _Examined(checks=tuple(checks), facts=facts, works=numbers.runs, diagnosis=diagnosis)
 
 
+def _whole(task: Task) -> tuple[CheckModule, ...]:
+    """What is checked of the whole model for `task`."""
+    own = OF_FAMILY.get(task.family)
+    return (*WHOLE, cast(CheckModule, importlib.import_module(own))) if own else WHOLE
+
+
 def _of_text(subjects: Mapping[str, Subject]) -> Subject:
     """The graph that takes text, where there is one: config and tokenizer are compared with it."""
     taking = (subject for subject in subjects.values() if subject.interface.content("token_ids"))
@@ -123,6 +131,7 @@ def _subjects(spec: ValidateSpec, inputs: Mapping[str, Path]) -> dict[str, Subje
     found = {}
     for component in components_of(reference, task):
         file, name = component.file, component.name
+        ships = Interface.of_facts(shipped[name]["interface"])
         found[name] = Subject(
             spec=spec,
             task=task,
@@ -134,7 +143,8 @@ def _subjects(spec: ValidateSpec, inputs: Mapping[str, Path]) -> dict[str, Subje
             source=inputs.get("source") if isinstance(spec.model.source, FolderFiles) else None,
             reference=reference,
             component=_as_exported(component, inputs["export"] / file),
-            limits=Interface.of_facts(shipped[name]["interface"]).limits(),
+            limits=ships.limits(),
+            steps=ships.steps(),
             custom_ops=libraries,
         )
     return found

@@ -253,6 +253,7 @@ def imported_by_stages() -> dict[str, set[str]]:
     own = GraphFiles(kind="file", graph="0" * 64, data={}, inputs={}, outputs={})
     variants.append(stage_specs(replace(tiny(), exporter=own), host()))
     variants += [specs(f"optimization={name}") for name in ("none", "basic", "transformer")]
+    variants.append(stage_specs(replace(tiny(), task="text-to-image"), host()))
     found: dict[str, set[str]] = {stage: set() for stage in STAGES}
     for stage, spec in (item for stages in variants for item in stages.items()):
         for path in fingerprint._closure(fingerprint._entry_modules(stage, spec)):

@@ -9,7 +9,8 @@ import numpy as np
 
 from modelbuild.interface import Interface
 from modelbuild.masks import applies
-from modelbuild.samples import EXTENTS, Batch, largest, longest, sample, typical_sizes
+from modelbuild.samples import Batch, sample
+from modelbuild.sizes import EXTENTS, largest, longest, typical_sizes
 
 TEXTS = (
     "The harbour was quiet.",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from modelbuild.interface import Axis, Input, Interface
-from modelbuild.samples import UNLIMITED
+from modelbuild.sizes import UNLIMITED
 from modelbuild.tasks import OPTIONAL_INPUTS, Task
 
 # Families of fairseq's line: their first token has the position after the padding token's id, so that so many rows of

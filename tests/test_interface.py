@@ -7,7 +7,8 @@ from pydantic import ValidationError
 from modelbuild.batches import covering_batches, random_batches
 from modelbuild.interface import Axis, Input, Interface, Output
 from modelbuild.masks import MASKS
-from modelbuild.samples import longest, sample, typical_sizes
+from modelbuild.samples import sample
+from modelbuild.sizes import longest, typical_sizes
 
 DECODER = Interface(
     inputs=(

@@ -12,7 +12,8 @@ from modelbuild.errors import InputError
 from modelbuild.interface import Axis
 from modelbuild.report import Check
 from modelbuild.runtime.inputs import check_inputs
-from modelbuild.samples import Batch, sample, typical_sizes
+from modelbuild.samples import Batch, sample
+from modelbuild.sizes import typical_sizes
 
 
 def examine(runs: Runs) -> Iterator[Check]:

@@ -13,7 +13,8 @@ from modelbuild.errors import first_line
 from modelbuild.parity import Finding, allowed, worst_of
 from modelbuild.report import Check
 from modelbuild.runtime.session import session_options
-from modelbuild.samples import Batch, sample, typical_sizes
+from modelbuild.samples import Batch, sample
+from modelbuild.sizes import typical_sizes
 
 _BATCH, _LENGTH = 3, 9
 

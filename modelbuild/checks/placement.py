@@ -10,7 +10,8 @@ from modelbuild.checks.subject import Subject
 from modelbuild.errors import InputError, listed
 from modelbuild.report import Check
 from modelbuild.runtime.placement import Placement, node_placement
-from modelbuild.samples import Batch, sample, typical_sizes
+from modelbuild.samples import Batch, sample
+from modelbuild.sizes import typical_sizes
 
 # A tensor may cross once each way for every input and output: a shape that is read, a result that is handed on. A graph
 # that goes back and forth between devices has more.

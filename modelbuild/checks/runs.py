@@ -21,7 +21,8 @@ from modelbuild.errors import ExportError, first_line
 from modelbuild.interface import Interface, Output
 from modelbuild.parity import Rule, Usual, Values
 from modelbuild.runtime.session import SessionSettings, open_session
-from modelbuild.samples import Batch, longest, sample, typical_sizes
+from modelbuild.samples import Batch, sample
+from modelbuild.sizes import longest, typical_sizes
 from modelbuild.tasks import TEXT_INPUTS
 from modelbuild.tokenizer import tokenize
 

@@ -16,7 +16,7 @@ from modelbuild.golden_text import golden_text
 from modelbuild.model_files import CONFIG_FILE
 from modelbuild.module_loading import UserModule
 from modelbuild.report import Check, read_report
-from modelbuild.samples import longest
+from modelbuild.sizes import longest
 from modelbuild.tokenizer import open_tokenizer, tokenizer_size
 
 Config = Mapping[str, Any]

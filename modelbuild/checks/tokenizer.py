@@ -15,7 +15,8 @@ from modelbuild.errors import ExportError, PackageError
 from modelbuild.golden_text import FILE_NAME, Encoded, GoldenText, golden_text, read_golden_text
 from modelbuild.model_files import TOKENIZER_CONFIG, TOKENIZER_FILES, VOCABULARY_FILES
 from modelbuild.report import Check
-from modelbuild.samples import longest, sample, typical_sizes
+from modelbuild.samples import sample
+from modelbuild.sizes import longest, typical_sizes
 from modelbuild.tasks import OPTIONAL_INPUTS, TEXT_INPUTS
 from modelbuild.tokenizer import tokenizer_size
 

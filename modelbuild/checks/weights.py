@@ -13,7 +13,8 @@ import torch
 from modelbuild.checks.subject import Subject
 from modelbuild.errors import PackageError, listed
 from modelbuild.report import Check
-from modelbuild.samples import sample, typical_sizes
+from modelbuild.samples import sample
+from modelbuild.sizes import typical_sizes
 from modelbuild.weights.account import Account, Entry, account_for
 from modelbuild.weights.folded import Norm, norm
 from modelbuild.weights.tensors import Array, Original

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from modelbuild.decoding import RunGraph
 from modelbuild.decoding.prompt import Prompt
 from modelbuild.interface import Input, Interface
-from modelbuild.samples import largest
+from modelbuild.sizes import largest
 
 Array = npt.NDArray[Any]
 

@@ -12,7 +12,8 @@ from modelbuild.config_fields import start_token
 from modelbuild.decoding import RunGraph
 from modelbuild.decoding.prompt import Prompt
 from modelbuild.interface import Interface
-from modelbuild.samples import largest, sample, typical_sizes
+from modelbuild.samples import sample
+from modelbuild.sizes import largest, typical_sizes
 
 Array = npt.NDArray[Any]
 

@@ -13,48 +13,23 @@ from typing import Any
 
 import numpy as np
 
-from modelbuild.interface import Interface
 from modelbuild.measure.exclusive import exclusive
+from modelbuild.measure.graphs import MeasuredGraph, measured_graphs
 from modelbuild.measure.probes import count_gflop, gemm_gflops, peak_memory_mib
 from modelbuild.measure.processes import WAITING_LIMIT, MeasuredProcess, Samples, interleave, open_processes
 from modelbuild.measure.sides import OnnxruntimeSide, PytorchSide, Side
 from modelbuild.measure.statistics import RESAMPLES, Latency, Speedup, compare, rounded, summarize
 from modelbuild.operator_libraries import verified_libraries
-from modelbuild.report import Report, read_report
+from modelbuild.report import Report
 from modelbuild.runtime.session import SessionSettings, session_options, usable_cores
-from modelbuild.samples import Array, longest, sample, typical_sizes
+from modelbuild.samples import Array, sample
+from modelbuild.sizes import longest, typical_sizes
 from modelbuild.stage_spec import BenchmarkSpec
 
 SPEC = BenchmarkSpec
 REPORT = "benchmark.json"
 LATENCY_FILE = "latency.csv"
 _LIBRARIES = {"pytorch": "torch", "onnxruntime": "onnxruntime"}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Subject:
-    """One graph to be measured: its name, whether it is one of several, its file and what it takes."""
-
-    name: str
-    several: bool
-    file: Path
-    interface: Interface
-
-    def phases(self, length: int) -> dict[str, tuple[int, int]]:
-        """What is measured, by name: how many positions are new, and how many are in the cache.
-
-        A decoder has two phases: it reads what it is given, and then makes one token at a time. Where another graph
-        makes the cache, it has the second alone.
-        """
-        past = self.interface.axes_of("past")
-        if not past:
-            return {"": (length, 0)}
-        empty = all(axis.smallest == 0 for axis in past)
-        return ({"prefill": (length, 0)} if empty else {}) | {"decode": (1, length)}
-
-    def label(self, phase: str, size: int) -> str:
-        """What a case is called: `b4`, `decode_b4`, `decoder_model_b4`."""
-        return "_".join(filter(None, (self.name if self.several else "", phase, f"b{size}")))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +89,7 @@ def _measure(spec: BenchmarkSpec, inputs: Mapping[str, Path]) -> dict[str, Any]:
     cases: dict[str, Any] = {}
     graphs: dict[str, Any] = {}
     common: dict[str, Any] = {}
-    subjects = _subjects(inputs["optimize"])
+    subjects = measured_graphs(inputs["optimize"])
     for subject in subjects:
         with open_processes(_sides(spec, inputs, subject, settings, threads)) as processes:
             measured = list(_cases(spec, processes, subject))
@@ -144,22 +119,8 @@ def _measure(spec: BenchmarkSpec, inputs: Mapping[str, Path]) -> dict[str, Any]:
     }
 
 
-def _subjects(optimized: Path) -> list[Subject]:
-    """Every graph that ships."""
-    components = read_report(optimized / "report.json").facts["components"]
-    return [
-        Subject(
-            name=name,
-            several=len(components) > 1,
-            file=optimized / facts["file"],
-            interface=Interface.of_facts(facts["interface"]),
-        )
-        for name, facts in components.items()
-    ]
-
-
 def _sides(
-    spec: BenchmarkSpec, inputs: Mapping[str, Path], subject: Subject, settings: SessionSettings, threads: int
+    spec: BenchmarkSpec, inputs: Mapping[str, Path], subject: MeasuredGraph, settings: SessionSettings, threads: int
 ) -> dict[str, Side]:
     return {
         "pytorch": PytorchSide(
@@ -180,7 +141,7 @@ def _sides(
     }
 
 
-def _cases(spec: BenchmarkSpec, processes: Mapping[str, MeasuredProcess], subject: Subject) -> Iterator[Case]:
+def _cases(spec: BenchmarkSpec, processes: Mapping[str, MeasuredProcess], subject: MeasuredGraph) -> Iterator[Case]:
     plan = spec.benchmark
     # Apart, because how many orders are drawn depends on how quiet the machine is, and the inputs must not.
     for_inputs, for_orders = np.random.default_rng(plan.seed).spawn(2)

@@ -19,8 +19,9 @@ from modelbuild.interface import Interface
 from modelbuild.operator_libraries import verified_libraries
 from modelbuild.reference import load_original
 from modelbuild.report import Report
-from modelbuild.samples import Batch, sample, typical_sizes
+from modelbuild.samples import Batch, sample
 from modelbuild.signature import signature_to_dict
+from modelbuild.sizes import typical_sizes
 from modelbuild.stage_spec import ExportSpec, GraphFiles
 from modelbuild.tagging import read_hierarchy
 from modelbuild.tasks import TASKS

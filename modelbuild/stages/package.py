@@ -22,7 +22,8 @@ from modelbuild.render.package import package_readme, report_html
 from modelbuild.report import Report, read_report, require_passed
 from modelbuild.runtime.load import GOLDEN_FILE, load
 from modelbuild.runtime.session import SessionSettings, open_session
-from modelbuild.samples import Batch, sample, typical_sizes
+from modelbuild.samples import Batch, sample
+from modelbuild.sizes import typical_sizes
 from modelbuild.stage_spec import FolderFiles, PackageSpec
 
 SPEC = PackageSpec

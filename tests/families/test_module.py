@@ -14,7 +14,8 @@ from modelbuild.exporters import dynamo
 from modelbuild.families.module_outputs import flattened
 from modelbuild.graph import read_graph
 from modelbuild.interface import Axis
-from modelbuild.samples import sample, typical_sizes
+from modelbuild.samples import sample
+from modelbuild.sizes import typical_sizes
 from modelbuild.stages.export import traced_batch
 from modelbuild.tasks import TASKS
 

@@ -30,6 +30,17 @@ PREPROCESSORS: dict[Preprocessor, tuple[str, frozenset[str]]] = {
 }
 
 SNIPPETS: dict[TaskName, Snippet] = {
+    "automatic-speech-recognition": Snippet(
+        code="""\
+rate = feature_extractor.sampling_rate
+wave = np.sin(2 * np.pi * 440 * np.arange(rate) / rate)
+features = feature_extractor(wave, sampling_rate=rate, return_tensors="pt")
+made = model.generate(features["input_features"], max_new_tokens=16)
+print(tokenizer.decode(made[0], skip_special_tokens=True))
+""",
+        asked="np.sin(2 * np.pi * 440 * np.arange(16000) / 16000)",
+        imports=("import numpy as np",),
+    ),
     "feature-extraction": Snippet(
         code="""\
 outputs = model(**tokenizer("The harbour was quiet.", return_tensors="pt"))
@@ -80,6 +91,14 @@ print(tokenizer.decode(encoded["input_ids"][0, first : last + 1]))
         code="""\
 outputs = model(**tokenizer("The harbour was quiet.", return_tensors="pt"))
 print(model.config.id2label[int(outputs.logits.argmax())])
+""",
+        asked='"The harbour was quiet."',
+    ),
+    "text2text-generation": Snippet(
+        code="""\
+encoded = tokenizer("The harbour was quiet.", return_tensors="pt", return_token_type_ids=False)
+made = model.generate(**encoded, max_new_tokens=16)
+print(tokenizer.decode(made[0], skip_special_tokens=True))
 """,
         asked='"The harbour was quiet."',
     ),

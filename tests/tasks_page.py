@@ -87,10 +87,10 @@ def _values(values: Sequence[Input | Output]) -> str:
 
     def common(value: Input | Output) -> str:
         kind = value.dtype if isinstance(value, Input) else value.meaning
-        return f"{kind} of {' × '.join(map(str, value.shape))}"
+        return f"{kind} of {' × '.join(map(str, value.shape))}" if value.shape else f"one {kind}"
 
     grouped = itertools.groupby(values, key=common)
-    return "; ".join(f"{_code(_once(value.name for value in group))}: {kind}" for kind, group in grouped)
+    return "; ".join(dict.fromkeys(f"{_code(_once(value.name for value in group))}: {kind}" for kind, group in grouped))
 
 
 def _once(names: Iterable[str]) -> list[str]:

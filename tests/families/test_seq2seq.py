@@ -165,14 +165,12 @@ def test_a_task_of_others_is_refused(model: str, task: str, said: str, tmp_path:
 )
 def test_a_text_has_to_begin_with_a_token(start: str, said: str, tmp_path: Path) -> None:
     with pytest.raises(ExportError, match=said):
-        build(
-            tmp_path, "model=t5-tiny-text2text-generation", f"model.source.config.decoder_start_token_id={start}", *FAST
-        )
+        build(tmp_path, "model=t5-tiny", f"model.source.config.decoder_start_token_id={start}", *FAST)
 
 
 def test_an_exporter_of_one_graph_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="exporter=optimum makes one graph, and text2text-generation needs 3"):
-        build(tmp_path, "model=t5-tiny-text2text-generation", "exporter=optimum", *FAST)
+        build(tmp_path, "model=t5-tiny", "exporter=optimum", *FAST)
 
 
 def test_one_graph_that_was_exported_elsewhere_is_refused(t5: Path, tmp_path: Path) -> None:
@@ -217,7 +215,7 @@ def test_a_beginning_that_is_not_the_originals_fails(t5: Path, tmp_path: Path) -
 
 
 def test_validation_depends_on_how_its_family_decodes(tmp_path: Path) -> None:
-    spec = resolve(compose(("model=t5-tiny-text2text-generation",), tmp_path).spec, sha256_file)
+    spec = resolve(compose(("model=t5-tiny",), tmp_path).spec, sha256_file)
     code = stage_code("validate", stage_specs(spec, {})["validate"])
     assert {"decoding/seq2seq.py", "families/seq2seq.py", "families/seq2seq_interfaces.py"} <= set(code)
     assert "decoding/causal.py" not in code

@@ -177,6 +177,8 @@ def _initialized(source: InitSource, task: Task) -> torch.nn.Module:
             return getattr(transformers, task.auto_class).from_config(
                 config, attn_implementation=attention_for(config, task)
             )
+    except ExportError:
+        raise
     except Exception as error:
         raise ExportError(
             f"{source.architecture} cannot be made for {task.name}: {error}", where="model.source.config"

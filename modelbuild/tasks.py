@@ -129,7 +129,7 @@ TASKS: dict[TaskName, Task] = {
         family="image",
         auto_class="AutoModel",
         optimum_class="ORTModelForFeatureExtraction",
-        pipeline="image-feature-extraction",
+        pipeline=None,
         architecture_suffixes=("BeitModel", "DeiTModel", "ResNetModel", "ViTModel"),
         inputs=("pixel_values",),
         outputs=(Output(name="last_hidden_state", shape=("batch",), meaning="embeddings"),),

@@ -519,7 +519,10 @@ def test_inputs_are_those_that_forward_takes_in_the_order_of_the_task() -> None:
 def test_a_model_that_takes_no_text_is_refused() -> None:
     sizes: dict[str, JsonValue] = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
     source = InitSource(kind="init", architecture="ViTModel", config=sizes | {"intermediate_size": 8})
-    with pytest.raises(ExportError, match="ViTModel takes pixel_values and not input_ids: feature-extraction"):
+    with pytest.raises(
+        ExportError,
+        match="ViTModel takes pixel_values, and feature-extraction has input_ids.*: task.name: choose task=image-",
+    ):
         only_component(load_reference(StageModel(source=source), FEATURES, None), FEATURES)
 
 

@@ -13,6 +13,7 @@ from tiny_models import only_component
 from tiny_tokenizers import save_wordpiece
 
 from modelbuild.checks.subject import Subject
+from modelbuild.component import Component
 from modelbuild.digest import sha256_file
 from modelbuild.graph import GraphFacts
 from modelbuild.model_spec import InitSource
@@ -71,14 +72,13 @@ def make_subject(
     write_report(made, out / "report.json")
     reference = load_reference(model, TASKS[task], folder)
     component = only_component(reference, TASKS[task])
-    names = component.interface.input_names()
     return Subject(
         spec=_spec(model, task),
         task=TASKS[task],
         model_file=out / "model.onnx",
         exported_file=out / "model.onnx",
         exported_facts={},
-        graph=_graph(names, reference, task),
+        graph=_graph(component, reference, task),
         sidecar=out,
         source=folder,
         reference=reference,
@@ -99,7 +99,7 @@ def _spec(model: StageModel, task: TaskName) -> ValidateSpec:
     )
 
 
-def _graph(names: Sequence[str], reference: torch.nn.Module, task: TaskName) -> GraphFacts:
+def _graph(component: Component, reference: torch.nn.Module, task: TaskName) -> GraphFacts:
     config = reference.config
     shapes: Mapping[str, tuple[str | int, ...]] = {
         "feature-extraction": ("batch", "sequence", config.hidden_size),
@@ -107,10 +107,14 @@ def _graph(names: Sequence[str], reference: torch.nn.Module, task: TaskName) -> 
         "token-classification": ("batch", "sequence", config.num_labels),
         "text-classification": ("batch", config.num_labels),
         "question-answering": ("batch", "sequence"),
+        "multiple-choice": ("batch", "choices"),
     }
+    axes = component.interface.inputs[0].shape
     return GraphFacts(
         signature=Signature(
-            inputs=tuple(TensorSpec(name=name, dtype="int64", shape=("batch", "sequence")) for name in names),
+            inputs=tuple(
+                TensorSpec(name=name, dtype="int64", shape=axes) for name in component.interface.input_names()
+            ),
             outputs=tuple(
                 TensorSpec(name=name, dtype="float32", shape=shapes[task]) for name in TASKS[task].output_names()
             ),

@@ -61,6 +61,7 @@ print(tokenizer.decode(outputs.logits[encoded["input_ids"] == tokenizer.mask_tok
 outputs = model(**image_processor(Image.new("RGB", (64, 48), "teal"), return_tensors="pt"))
 print(model.config.id2label[int(outputs.logits.argmax())])
 """,
+        asked='Image.new("RGB", (64, 48), "teal")',
         imports=("from PIL import Image",),
     ),
     "image-feature-extraction": Snippet(
@@ -119,6 +120,7 @@ pixels = image_processor(Image.new("RGB", (64, 48), "teal"), return_tensors="pt"
 outputs = model(**encoded, **pixels)
 print(texts[int(outputs.logits_per_image.argmax())])
 """,
+        asked='Image.new("RGB", (64, 48), "teal"), candidate_labels=["a harbour", "a teal wall"]',
         imports=("from PIL import Image",),
     ),
 }

@@ -521,7 +521,7 @@ def test_a_model_that_takes_no_text_is_refused() -> None:
     source = InitSource(kind="init", architecture="ViTModel", config=sizes | {"intermediate_size": 8})
     with pytest.raises(
         ExportError,
-        match="ViTModel takes pixel_values, and feature-extraction has input_ids.*: task.name: choose task=image-",
+        match=r"ViTModel takes pixel_values, and feature-extraction has input_ids.*: task.name: choose task=image-",
     ):
         only_component(load_reference(StageModel(source=source), FEATURES, None), FEATURES)
 

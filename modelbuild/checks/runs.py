@@ -85,6 +85,10 @@ class Runs:
         module: Named = copy.deepcopy(self.subject.component.module).double()
         return module
 
+    def release(self) -> None:
+        """Let go of the original in fp64, which takes twice what the model does; it is made again when it is wanted."""
+        vars(self).pop("oracle", None)
+
     def settings(self) -> SessionSettings:
         """The session settings that the file ships with, except that idle threads sleep.
 

@@ -62,6 +62,7 @@ def run(spec: ValidateSpec, inputs: Mapping[str, Path], out: Path) -> Report:
     for name, subject in subjects.items():
         runs = Runs(subject)
         found = _examined(runs, inputs, out)
+        runs.release()
         checks += named_after(name if len(subjects) > 1 else "", found.checks)
         components[name] = found.facts
         if found.works:

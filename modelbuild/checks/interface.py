@@ -26,8 +26,17 @@ def _signature(subject: Subject) -> Check:
         name="signature",
         passed=right,
         compared="names, order and dtypes of inputs and outputs",
-        where="" if right else f"graph: {found}; expected {wanted} and {outputs}",
+        where=""
+        if right
+        else f"the graph {_told(given, [(s.name, s.dtype) for s in found.outputs])}; "
+        f"expected: it {_told(wanted, outputs)}",
     )
+
+
+def _told(inputs: list[tuple[str, str]], outputs: list[tuple[str, str]]) -> str:
+    """`takes input_ids (int64), attention_mask (int64) and gives logits (float32)`."""
+    taken, given = (", ".join(f"{name} ({dtype})" for name, dtype in values) for values in (inputs, outputs))
+    return f"takes {taken or 'nothing'} and gives {given or 'nothing'}"
 
 
 def _opset(subject: Subject) -> Check:

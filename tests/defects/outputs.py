@@ -109,7 +109,7 @@ DEFECTS = (
         model="bert-answers",
         plant=_inside(_reordered("output")),
         check="signature",
-        message=r"outputs=\(TensorSpec\(name='end_logits'.*float32 \('start_logits', 'end_logits'\)",
+        message=r"gives end_logits \(float32\), start_logits \(float32\); expected: .* gives start_logits \(float32\), end_logits",
     ),
     Defect(
         name="an output has another name",
@@ -117,7 +117,7 @@ DEFECTS = (
         model="bert",
         plant=_inside(_output_called("hidden")),
         check="signature",
-        message=r"name='hidden'.*expected .* float32 \('last_hidden_state',\)",
+        message=r"gives hidden \(float32\); expected: .* gives last_hidden_state \(float32\)",
     ),
     Defect(
         name="an output is fp16",
@@ -158,7 +158,7 @@ DEFECTS = (
         model="bert-answers",
         plant=_inside(_missing),
         check="signature",
-        message=r"expected .* float32 \('start_logits', 'end_logits'\)",
+        message=r"gives start_logits \(float32\); expected: .* gives start_logits \(float32\), end_logits",
     ),
     Defect(
         name="inputs are in another order",
@@ -166,7 +166,7 @@ DEFECTS = (
         model="bert-fused",
         plant=_inside(_reordered("input")),
         check="signature",
-        message=r"inputs=\(TensorSpec\(name='attention_mask'.*expected \[\('input_ids', 'int64'\), \('attention",
+        message=r"takes attention_mask \(int64\), input_ids .*; expected: it takes input_ids \(int64\), attention_mask",
     ),
     Defect(
         name="the mask and the token types are swapped",

@@ -43,8 +43,11 @@ def _angles(op: Any, positions: Any, one: Any, start: Any, step: Any, shape: Any
 
 
 def _of_a_table(_: Any, positions: ir.Value, angles: ir.Value, **__: Any) -> bool:
+    """Positions that are one row for all are those of every token, for they know of no padding."""
     readers = {node.op_type for node, _ in angles.uses()}
-    return positions.shape is not None and positions.shape.rank() == 2 and readers <= {"Cos", "Sin"}
+    if positions.shape is None or positions.shape.rank() != 2 or positions.shape[0] == 1:
+        return False
+    return readers <= {"Cos", "Sin"}
 
 
 def _of_every_token(

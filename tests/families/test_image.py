@@ -201,7 +201,7 @@ def test_an_image_task_is_refused_for_a_text_model(tmp_path: Path) -> None:
 
 
 def test_a_text_task_is_refused_for_an_image_model(tmp_path: Path) -> None:
-    with pytest.raises(ExportError, match="ViTModel takes pixel_values and not input_ids"):
+    with pytest.raises(ExportError, match="a ViTModel takes pixel_values, and feature-extraction has input_ids"):
         build(tmp_path, "model=vit-tiny", "task=feature-extraction", *FAST)
 
 

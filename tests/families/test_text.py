@@ -118,7 +118,8 @@ def test_optimum_and_its_pipeline_answer_as_pytorch_does_and_the_readme_runs(
         assert not known.labels or set(LABELS) & set(_texts_in(asked))
     kinds = [(False, False), (False, True), *([(True, True)] if known.pipeline else []), (False, False)]
     assert [tuple(kind) for kind in found["kinds"]] == kinds
-    assert all(str(found[f"printed.{number}"]).strip() for number in range(len(kinds)))
+    # Of random weights an answer to a question may be of no words.
+    assert all(str(found[f"printed.{number}"]).strip() or "question" in task for number in range(len(kinds)))
 
 
 def _of_pytorch(source: Path, task: TaskName, given: dict[str, str]) -> tuple[dict[str, Any], Any]:

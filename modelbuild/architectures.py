@@ -8,7 +8,7 @@ from typing import Any
 
 import transformers
 
-from modelbuild.errors import ExportError
+from modelbuild.errors import ExportError, first_line
 from modelbuild.model_files import CONFIG_FILE
 from modelbuild.model_spec import InitSource
 from modelbuild.suggest import did_you_mean
@@ -79,6 +79,7 @@ def attention_for(config: Any, task: Task) -> str:
 
 
 def init_config(source: InitSource) -> Any:
+    """The config of an `init` source. Raises ExportError when there is no such architecture, or not with these values."""
     architecture = getattr(transformers, source.architecture, None)
     config_class = getattr(architecture, "config_class", None)
     if config_class is None:
@@ -98,7 +99,8 @@ def init_config(source: InitSource) -> Any:
     try:
         return config_class(**source.config)
     except Exception as error:
-        raise ExportError(f"{config_class.__name__} refuses it: {error}", where="model.source.config") from error
+        what = f"{config_class.__name__} refuses it: {first_line(error)}"
+        raise ExportError(what, where="model.source.config", hint="correct its values") from error
 
 
 def reference_config(source: InitSource) -> dict[str, Any]:

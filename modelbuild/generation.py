@@ -52,7 +52,9 @@ def generate(model: torch.nn.Module, inputs: Mapping[str, Array], count: int) ->
     try:
         made = mixin.generate(model, **tensors, generation_config=plain, use_model_defaults=False)
     except Exception as error:
-        raise ExportError(f"PyTorch cannot generate: {first_line(error)}", where=type(model).__name__) from error
+        hint = "correct generation_config.json, or set validation=off"
+        what = f"PyTorch cannot generate: {first_line(error)}"
+        raise ExportError(what, where=type(model).__name__, hint=hint) from error
     scores = np.stack([np.asarray(step) for step in made.logits], axis=1)
     return Generated(tokens=np.asarray(made.sequences[:, -count:]), scores=scores)
 

@@ -79,9 +79,10 @@ def read_golden_image(folder: Path) -> tuple[Processed, ...]:
     try:
         data: Any = json.loads((folder / FILE_NAME).read_text(encoding="utf-8"))
         if data["format"] > FORMAT:
-            raise PackageError(f"{FILE_NAME} has format {data['format']}, which is newer than {FORMAT}")
+            newer = f"{FILE_NAME} has format {data['format']}, which is newer than {FORMAT}"
+            raise PackageError(newer, where=str(folder), hint="upgrade modelbuild")
         return tuple(Processed(**item | {"shape": tuple(item["shape"])}) for item in data["images"])
     except FileNotFoundError as error:
-        raise PackageError(f"{FILE_NAME} is missing") from error
+        raise PackageError(f"{FILE_NAME} is missing", where=str(folder), hint="build it again") from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise PackageError(f"{FILE_NAME} is damaged: {error!r}") from error
+        raise PackageError(f"{FILE_NAME} is damaged: {error!r}", where=str(folder), hint="build it again") from error

@@ -32,7 +32,8 @@ def open_image_processor(folder: Path) -> Any:
             )
     except Exception as error:
         what = _not_json(folder / PREPROCESSOR_CONFIG) or first_line(error)
-        raise ExportError(f"the image processor cannot be read: {what}", where=str(folder)) from error
+        hint = "correct it, fetch the model again, or set sidecar=off"
+        raise ExportError(f"the image processor cannot be read: {what}", where=str(folder), hint=hint) from error
 
 
 def _not_json(path: Path) -> str:
@@ -54,4 +55,6 @@ def to_pixels(folder: Path, images: Sequence[Image.Image]) -> tuple[Pixels, ...]
     try:
         return tuple(np.asarray(processor(images=image, return_tensors="np")["pixel_values"])[0] for image in images)
     except Exception as error:
-        raise ExportError(f"the image processor cannot be used: {first_line(error)}", where=str(folder)) from error
+        hint = "correct preprocessor_config.json, or set sidecar=off"
+        what = f"the image processor cannot be used: {first_line(error)}"
+        raise ExportError(what, where=str(folder), hint=hint) from error

@@ -115,6 +115,8 @@ def _decode(data: Any, folder: Path) -> Manifest:
                 hint="build it again",
             )
         graphs = {name: _graph_from_dict(graph) for name, graph in data["graphs"].items()}
+        if not graphs:
+            raise ValueError("it has no graphs")
         for graph in graphs.values():
             if graph.file not in data["files"]:
                 raise ValueError(f"{graph.file!r} is not one of its files")

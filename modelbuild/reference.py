@@ -14,7 +14,7 @@ import transformers
 from modelbuild.architectures import architecture_for, attention_for, init_config
 from modelbuild.checkpoint import Fit, Shape, refuse_pickle, require_every_weight, require_finite, require_shapes
 from modelbuild.digest import sha256_file
-from modelbuild.errors import ExportError
+from modelbuild.errors import ExportError, first_line
 from modelbuild.families import ORIGINALS
 from modelbuild.model_config import read_config
 from modelbuild.model_files import CONFIG_FILE, SAFE_SUFFIX, is_pickle
@@ -151,7 +151,8 @@ def _from_checkpoint(source: FolderFiles, folder: Path, task: Task) -> tuple[tor
         )
     except Exception as error:
         refuse_pickle(error, str(folder))
-        raise ExportError(f"transformers cannot load it for {task.name}: {error}", where=str(folder)) from error
+        what = f"transformers cannot load it for {task.name}: {first_line(error)}"
+        raise ExportError(what, where=str(folder), hint="fetch the model again, or choose another task") from error
     return model, info
 
 
@@ -181,14 +182,22 @@ def _initialized(source: InitSource, task: Task) -> torch.nn.Module:
         raise
     except Exception as error:
         raise ExportError(
-            f"{source.architecture} cannot be made for {task.name}: {error}", where="model.source.config"
+            f"{source.architecture} cannot be made for {task.name}: {first_line(error)}",
+            where="model.source.config",
+            hint="correct its sizes, or choose another task",
         ) from error
 
 
 def parse_config(config: Mapping[str, Any]) -> Any:
     """A `config.json` as transformers reads it, with its family's defaults. Raises ExportError when it does not."""
-    config_class = transformers.CONFIG_MAPPING[config["model_type"]]
+    model_type = config.get("model_type")
+    known = transformers.CONFIG_MAPPING
+    if model_type not in known:
+        hint = did_you_mean(str(model_type), known.keys()) or "correct model_type"
+        raise ExportError(f"transformers knows no model_type {model_type!r}", where=CONFIG_FILE, hint=hint)
+    config_class = known[model_type]
     try:
         return config_class.from_dict(dict(config))
     except Exception as error:
-        raise ExportError(f"{config_class.__name__} refuses it: {error}", where="config.json") from error
+        what = f"{config_class.__name__} refuses it: {first_line(error)}"
+        raise ExportError(what, where=CONFIG_FILE, hint="correct config.json") from error

@@ -94,14 +94,15 @@ def read_report(path: Path) -> Report:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
         if data["format"] > FORMAT:
-            raise PackageError(f"report format {data['format']} is newer than {FORMAT}", where=path.name)
+            newer = f"report format {data['format']} is newer than {FORMAT}"
+            raise PackageError(newer, where=path.name, hint="upgrade modelbuild")
         checks = tuple(Check(name=name, **_numbers(check)) for name, check in data["checks"].items())
         report = Report(stage=data["stage"], checks=checks, facts=data["facts"])
         if report.passed is not data["passed"]:
             raise ValueError("its verdict does not follow from its checks")
         return report
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise PackageError(f"not a report: {error}", where=path.name) from error
+        raise PackageError(f"not a report: {error}", where=path.name, hint="build it again") from error
 
 
 def require_passed(validation: Report) -> None:

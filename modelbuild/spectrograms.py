@@ -27,7 +27,9 @@ def spectrogram(folder: Path, seconds: float, seed: int) -> Floats:
         made = extractor(_sound(rate, seconds, seed), sampling_rate=rate, return_tensors="np")
         return np.asarray(made["input_features"], dtype=np.float32)
     except Exception as error:
-        raise ExportError(f"the feature extractor cannot be used: {first_line(error)}", where=str(folder)) from error
+        hint = "correct preprocessor_config.json, or set sidecar=off"
+        what = f"the feature extractor cannot be used: {first_line(error)}"
+        raise ExportError(what, where=str(folder), hint=hint) from error
 
 
 def _sound(rate: int, seconds: float, seed: int) -> Floats:

@@ -89,7 +89,7 @@ def test_a_newer_format_is_refused(path: Path) -> None:
 )
 def test_something_else_is_not_a_report(content: bytes, path: Path) -> None:
     path.write_bytes(content)
-    with pytest.raises(PackageError, match=r"not a report: .*: report\.json$"):
+    with pytest.raises(PackageError, match=r"not a report: .*: report\.json: build it again$"):
         read_report(path)
 
 

@@ -39,7 +39,7 @@ def _fields(subject: Subject, config: Mapping[str, Any]) -> Iterator[str]:
     """The fields of config.json that generation goes by."""
     try:
         shipped = parse_config(config)
-    except (ExportError, KeyError) as error:
+    except ExportError as error:
         yield f"{CONFIG_FILE} cannot be read: {error}"
         return
     for name in GENERATION:

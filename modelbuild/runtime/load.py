@@ -12,7 +12,7 @@ import onnxruntime as ort
 
 from modelbuild.digest import sha256_file
 from modelbuild.errors import HostError, InputError, PackageError
-from modelbuild.manifest import Manifest, read_manifest, verify_files
+from modelbuild.manifest import FILE_NAME, Manifest, read_manifest, verify_files
 from modelbuild.runtime.inputs import check_inputs
 from modelbuild.runtime.session import ProviderChoice, SessionSettings, open_session
 
@@ -84,8 +84,9 @@ def load(
     which are run and compared. Libraries of custom operators in the package are native code, which is loaded into this
     process after its sha256 was compared, whatever `verify` is: to load such a package is to trust who built it.
 
-    Raises PackageError when the package is damaged, newer than this library or not loadable, and HostError when a
-    provider is not available here, or a library of custom operators cannot be loaded.
+    Raises PackageError when the package is damaged, newer than this library or not loadable, InputError when a session
+    setting does not exist, and HostError when a provider is not available here, or a library of custom operators cannot
+    be loaded.
     """
     folder = Path(path)
     manifest = read_manifest(folder)
@@ -107,7 +108,15 @@ def load(
 
 
 def _settings(manifest: Manifest, folder: Path, asked: dict[str, Any]) -> SessionSettings:
-    """The settings of the package, its libraries where they are in `folder`, replaced by what was asked for."""
+    """The settings of the package, its libraries where they are in `folder`, replaced by what was asked for.
+
+    Raises InputError when what was asked for does not exist, and PackageError when what the package says does not.
+    """
+    try:
+        SessionSettings.from_mapping(asked)
+    except PackageError as error:
+        problem = error.problems[0]
+        raise InputError(problem.what, where=problem.where, hint=problem.hint) from error
     own = dict(manifest.session)
     if "custom_ops" not in asked:
         named = SessionSettings.from_mapping({"custom_ops": own.get("custom_ops", ())}).custom_ops
@@ -140,7 +149,8 @@ def _version(text: str) -> tuple[int, ...]:
     try:
         return tuple(int(part) for part in text.split(".")[:2])
     except ValueError as error:
-        raise PackageError(f"manifest.json is damaged: '{text}' is no version of onnxruntime") from error
+        damaged = f"manifest.json is damaged: '{text}' is no version of onnxruntime"
+        raise PackageError(damaged, where=FILE_NAME, hint="build or fetch the package again") from error
 
 
 def _replay_golden(model: Model, folder: Path) -> None:

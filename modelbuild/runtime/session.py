@@ -51,17 +51,22 @@ class SessionSettings:
         """Settings from a mapping with these keys. Raises PackageError for a key or a level that does not exist."""
         unknown = set(values) - {item.name for item in fields(cls)}
         if unknown:
-            raise PackageError(f"unknown session settings {', '.join(sorted(unknown))}")
+            known = [item.name for item in fields(cls)]
+            name = min(unknown)
+            hint = did_you_mean(name, known) or f"there are {', '.join(known)}"
+            raise PackageError(f"there is no session setting '{name}'", where="session", hint=hint)
         libraries = values.get("custom_ops", ())
         if not isinstance(libraries, list | tuple) or not all(isinstance(path, str | Path) for path in libraries):
-            raise PackageError(f"session: custom_ops is {libraries!r}, and not a list of paths")
+            raise PackageError(f"custom_ops is {libraries!r}", where="session", hint="it is a list of paths")
         settings = cls(**dict(values) | {"custom_ops": tuple(map(os.fspath, libraries))})
         if settings.graph_optimization_level not in _LEVELS or settings.execution_mode not in (
             "sequential",
             "parallel",
         ):
             raise PackageError(
-                f"session: no such level or mode: {settings.graph_optimization_level}, {settings.execution_mode}"
+                f"no such level or mode: {settings.graph_optimization_level}, {settings.execution_mode}",
+                where="session",
+                hint=f"levels are {', '.join(_LEVELS)}, modes sequential and parallel",
             )
         return settings
 

@@ -6,7 +6,7 @@ import csv
 import itertools
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -50,8 +50,8 @@ def run(spec: BenchmarkSpec, inputs: Mapping[str, Path], out: Path) -> Report:
     """Measure the graph in `inputs["optimize"]` against the reference, and write `latency.csv` into `out`.
 
     The report has facts and no checks: being slow is not an error. Load times leave out imports and the disk; peak
-    memory is that of a process that holds only the one side, its libraries included; inputs are random tokens with rows
-    padded on the right to random lengths.
+    memory is that of a process that holds only the one side, its libraries included; inputs are random, with rows
+    padded on the right to random lengths where there is a mask.
     """
     if spec.benchmark.kind == "off":
         facts: dict[str, Any] = {"status": "off"}
@@ -108,7 +108,7 @@ def _measure(spec: BenchmarkSpec, inputs: Mapping[str, Path]) -> dict[str, Any]:
         "status": "measured",
         "host": spec.host,
         "threads": threads,
-        "sequence_length": min(spec.benchmark.sequence_length, *(longest(s.interface) for s in subjects)),
+        **_length(spec, subjects),
         "rounds": spec.benchmark.rounds,
         "runs": spec.benchmark.runs,
         "bootstrap_resamples": RESAMPLES,
@@ -117,6 +117,12 @@ def _measure(spec: BenchmarkSpec, inputs: Mapping[str, Path]) -> dict[str, Any]:
         "graphs": graphs,
         "cases": cases,
     }
+
+
+def _length(spec: BenchmarkSpec, subjects: Sequence[MeasuredGraph]) -> dict[str, int]:
+    """The number of positions that graphs with positions were given; nothing where none has any."""
+    found = [longest(subject.interface) for subject in subjects if subject.interface.axes_of("length")]
+    return {"sequence_length": min(spec.benchmark.sequence_length, *found)} if found else {}
 
 
 def _sides(

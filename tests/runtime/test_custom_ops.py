@@ -314,8 +314,8 @@ def test_a_library_that_was_changed_in_a_package_is_never_loaded(
         (["/tmp/libmine.so"], "manifest.json is damaged: the library '/tmp/libmine.so' is not one of its files"),
         (["../libmine.so"], "the library '../libmine.so' is not one of its files"),
         (["custom_ops/libnone.so"], "the library 'custom_ops/libnone.so' is not one of its files"),
-        ("custom_ops/libmine.so", "custom_ops is 'custom_ops/libmine.so', and not a list of paths"),
-        ([3], r"custom_ops is \[3\], and not a list of paths"),
+        ("custom_ops/libmine.so", "custom_ops is 'custom_ops/libmine.so': session: it is a list of paths"),
+        ([3], r"custom_ops is \[3\]: session: it is a list"),
     ],
 )
 def test_a_package_loads_libraries_of_its_own_only(libraries: Any, message: str, own_package: Path) -> None:

@@ -222,7 +222,7 @@ def test_session_settings_replace_those_of_the_manifest(package: Path) -> None:
     with pytest.raises(PackageError, match="no such level or mode: nonsense"):
         load(package)
     load(package, session={"graph_optimization_level": "none"})
-    with pytest.raises(PackageError, match="unknown session settings threads"):
+    with pytest.raises(InputError, match="there is no session setting 'threads': session: choose one of"):
         load(package, session={"graph_optimization_level": "none", "threads": 2})
 
 

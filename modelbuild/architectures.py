@@ -79,7 +79,7 @@ def attention_for(config: Any, task: Task) -> str:
 
 
 def init_config(source: InitSource) -> Any:
-    """The config of an `init` source. Raises ExportError when there is no such architecture, or not with these values."""
+    """The config of an `init` source. Raises ExportError when there is no such architecture, or it is refused."""
     architecture = getattr(transformers, source.architecture, None)
     config_class = getattr(architecture, "config_class", None)
     if config_class is None:

@@ -1,8 +1,9 @@
-"""What a module takes and gives, from its declaration and from runs at two sizes."""
+"""What a module takes and gives, from its declaration and from runs at several sizes."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,10 @@ from modelbuild.module_loading import described
 from modelbuild.samples import Batch, sample
 
 _BATCH = "batch"
-# Above the smallest size, for each axis its own, so that an axis of an output tells which one it follows.
-_STEPS = ((2, 4, 8, 12, 18), (3, 6, 11, 16, 22))
+# Above the smallest size at two runs, for each axis its own, so that an axis of an output tells which one it follows.
+_STEPS = ((2, 3), (4, 6), (8, 11), (12, 16), (18, 23))
+# Where these do not fit, others do, at most so far above the smallest size.
+_HIGHEST_STEP = 64
 _DTYPES = ("float32", "int64", "int32", "bool")
 # A row alone and beside others may differ by so much of the largest value: other sizes are added up in other orders.
 _ROUNDING = 1e-3
@@ -39,23 +42,25 @@ def with_outputs(module: Named, taken: Interface, folder: Path) -> Interface:
 
     Raises ExportError when forward fails, gives something else each time, or lets rows of a batch change each other.
     """
-    first, second = (_sizes(taken, steps) for steps in _STEPS)
-    batch = _batch(taken, first)
-    here, there = _run(module, batch, folder), _run(module, _batch(taken, second), folder)
-    _require_same_again(module, here, _run(module, batch, folder))
+    sizes = _sizes_of_runs(taken)
+    batches = [_batch(taken, each) for each in sizes]
+    runs = [_run(module, batch, folder) for batch in batches]
+    here = runs[0]
+    _require_same_again(module, here, _run(module, batches[0], folder))
     where = type(module.model).__name__
-    if list(here) != list(there):
-        raise ExportError(
-            f"forward gives {', '.join(here)}, and at other sizes {', '.join(there)}",
-            where=where,
-            hint="give the same outputs always",
-        )
-    outputs = tuple(_output(name, (here[name], there[name]), (first, second), where) for name in here)
+    for there in runs[1:]:
+        if list(here) != list(there):
+            raise ExportError(
+                f"forward gives {', '.join(here)}, and at other sizes {', '.join(there)}",
+                where=where,
+                hint="give the same outputs always",
+            )
+    outputs = tuple(_output(name, [run[name] for run in runs], sizes, where) for name in here)
     named = {axis for output in outputs for axis in output.shape if isinstance(axis, str)}
     derived = sorted(named - {axis.name for axis in taken.axes})
     axes = (*taken.axes, *(Axis(name=name, kind="derived") for name in derived))
     found = taken.model_copy(update={"outputs": outputs, "axes": axes})
-    _require_rows_apart(module, found, batch, here, folder)
+    _require_rows_apart(module, found, batches[0], here, folder)
     return found
 
 
@@ -77,14 +82,35 @@ def _axis(name: str, sizes: ModuleAxis) -> Axis:
     return Axis(name=name, kind="batch" if name == _BATCH else "length", smallest=sizes.min, largest=sizes.max)
 
 
-def _sizes(taken: Interface, steps: tuple[int, ...]) -> dict[str, int]:
-    found = {}
+def _sizes_of_runs(taken: Interface) -> list[dict[str, int]]:
+    """The sizes to run at, by which each axis is told from the others: two, and where axes have too few sizes for that,
+    more, of each of which one axis alone is another than in the first.
+    """
+    pairs: dict[str, tuple[int, int]] = {}
     for number, axis in enumerate(taken.axes):
-        size = axis.smallest + steps[number % len(steps)] + 7 * (number // len(steps))
-        last = axis.largest is not None and size >= axis.largest
-        # The second sizes come one below the first where both would be the largest.
-        found[axis.name] = (axis.largest or 0) - (steps is _STEPS[1]) if last else size
-    return found
+        pairs[axis.name] = _pair(axis, number, list(pairs.values()))
+    first, second = ({name: pair[run] for name, pair in pairs.items()} for run in (0, 1))
+    if len(set(pairs.values())) == len(pairs):
+        return [first, second]
+    return [first, second, *(first | {name: second[name]} for name in pairs)]
+
+
+def _pair(axis: Axis, number: int, taken: list[tuple[int, int]]) -> tuple[int, int]:
+    """Two sizes of `axis`, which no other axis has if there are such."""
+    steps = [step + 7 * (number // len(_STEPS)) for step in _STEPS[number % len(_STEPS)]]
+    preferred = (axis.smallest + steps[0], axis.smallest + steps[1])
+    if preferred not in taken and (axis.largest is None or preferred[1] <= axis.largest):
+        return preferred
+    largest = min(axis.largest or axis.smallest + _HIGHEST_STEP, axis.smallest + _HIGHEST_STEP)
+    pairs = list(itertools.permutations(range(axis.smallest, largest + 1), 2))
+    apart = {second - first for first, second in taken}
+
+    def worth(pair: tuple[int, int]) -> tuple[bool, bool, int, int]:
+        # One as far apart as another is as long as that and some more. One row beside no others tells little of rows.
+        ends = 2 * (pair[0] == axis.smallest) + (pair[1] == axis.smallest)
+        return pair in taken, pair[1] - pair[0] in apart, ends, sum(pair)
+
+    return min(pairs, key=worth)
 
 
 def _batch(taken: Interface, sizes: Mapping[str, int]) -> Batch:
@@ -141,19 +167,17 @@ def _require_rows_apart(module: Named, found: Interface, batch: Batch, here: Out
             )
 
 
-def _output(name: str, runs: tuple[Any, Any], sizes: tuple[Mapping[str, int], Mapping[str, int]], where: str) -> Output:
-    first, second = runs
-    if first.ndim != second.ndim or first.dtype.name not in _DTYPES:
-        raise ExportError(
-            f"{name} has {first.ndim} axes, and {second.ndim} at other sizes"
-            if first.ndim != second.ndim
-            else f"{name} is {first.dtype.name}",
-            where=where,
-            hint="give the same number of axes always" if first.ndim != second.ndim else f"give {', '.join(_DTYPES)}",
-        )
+def _output(name: str, runs: Sequence[Any], sizes: Sequence[Mapping[str, int]], where: str) -> Output:
+    first = runs[0]
+    for other in runs:
+        if first.ndim != other.ndim:
+            problem = f"{name} has {first.ndim} axes, and {other.ndim} at other sizes"
+            raise ExportError(problem, where=where, hint="give the same number of axes always")
+    if first.dtype.name not in _DTYPES:
+        raise ExportError(f"{name} is {first.dtype.name}", where=where, hint=f"give {', '.join(_DTYPES)}")
     shape: list[int | str] = []
-    for place, lengths in enumerate(zip(first.shape, second.shape, strict=True)):
-        same = [axis for axis in sizes[0] if (sizes[0][axis], sizes[1][axis]) == lengths]
+    for place, lengths in enumerate(zip(*(run.shape for run in runs), strict=True)):
+        same = [axis for axis in sizes[0] if tuple(each[axis] for each in sizes) == lengths]
         own = f"{name}_axis{place}".replace(".", "_")
-        shape.append(lengths[0] if lengths[0] == lengths[1] else next(iter(same), own))
+        shape.append(lengths[0] if len(set(lengths)) == 1 else same[0] if len(same) == 1 else own)
     return Output(name=name, shape=tuple(shape), dtype=first.dtype.name, meaning="values")

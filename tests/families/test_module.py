@@ -57,6 +57,33 @@ def test_outputs_are_named_after_where_they_are_and_axes_after_what_they_follow(
     assert shapes(made(tmp_path, body)) == expected
 
 
+ALIKE: dict[str, tuple[list[str], dict[str, Any]]] = {
+    "a batch of a few": (["batch"], {"batch": {"max": 4}}),
+    "a batch of two": (["batch"], {"batch": {"max": 2}}),
+    "a few rows and columns": (["batch", "rows", "cols"], {"rows": {"max": 3}, "cols": {"max": 3}}),
+    "another smallest size": (["a", "b", "c", "d", "e"], {"d": {"min": 7}}),
+    "many axes": (list("abcdefghijk"), {}),
+    "more than there are sizes for": (["a", "b", "c", "d"], {name: {"max": 2} for name in "abcd"}),
+}
+
+
+@pytest.mark.parametrize("case", ALIKE)
+def test_axes_with_few_sizes_are_told_apart(case: str, tmp_path: Path) -> None:
+    axes, bounds = ALIKE[case]
+    inputs = {f"x{number}": {"dtype": "float32", "shape": [axis, 2]} for number, axis in enumerate(axes)}
+    names = ", ".join(inputs)
+    component = made(tmp_path, f"return {names},", names, inputs=inputs, axes=bounds)
+    assert list(shapes(component).values()) == [(axis, 2) for axis in axes]
+
+
+def test_rows_of_a_batch_of_at_most_two_are_seen_to_change_each_other(tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="output of a row is another beside other rows than alone"):
+        made(
+            tmp_path, "return features - features.mean(0)", axes={"batch": {"max": 2}},
+            inputs={"features": {"dtype": "float32", "shape": ["batch", 4]}},
+        )  # fmt: skip
+
+
 def test_outputs_of_every_container_are_found(tmp_path: Path) -> None:
     body = """\
     from collections import namedtuple

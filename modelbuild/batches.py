@@ -10,7 +10,7 @@ import numpy as np
 from modelbuild.interface import Interface
 from modelbuild.masks import applies
 from modelbuild.samples import Batch, sample
-from modelbuild.sizes import EXTENTS, largest, longest, typical_sizes
+from modelbuild.sizes import EXTENTS, allowed, largest, longest, typical_sizes
 
 TEXTS = (
     "The harbour was quiet.",
@@ -35,17 +35,19 @@ def covering_batches(
         return
     rng = np.random.default_rng(seed)
     sequence = largest(interface, interface.axis(str(ids.shape[1])))
+    rows_axis = interface.axis(str(ids.shape[0]))
     chosen = rng.permutation(ids.below)[:tokens]
     columns = sequence - (ids.ends is not None)
-    rows = -(-len(chosen) // columns)
+    rows, at_once = max(-(-len(chosen) // columns), rows_axis.smallest), allowed(rows_axis, rows_at_once)
     table = np.resize(chosen, (rows, columns)).astype(ids.dtype)
     if ids.ends is not None:
         table = np.pad(np.where(table == ids.ends, chosen[0], table), ((0, 0), (0, 1)), constant_values=ids.ends)
     given = {ids.name: table}
     if types:
         given[types.name] = np.resize(np.arange(types.below), (rows, sequence)).astype(types.dtype)
-    for start in range(0, rows, rows_at_once):
-        part = {name: array[start : start + rows_at_once] for name, array in given.items()}
+    for start in range(0, rows, at_once):
+        first = min(start, rows - rows_axis.smallest)  # the last part may not be too small
+        part = {name: array[first : first + at_once] for name, array in given.items()}
         sizes = typical_sizes(interface, batch=len(part[ids.name]), length=3) | {str(ids.shape[1]): sequence}
         yield sample(interface, sizes, mask="ones", rng=rng, given=part, kind="embeddings")
 
@@ -59,8 +61,8 @@ def random_batches(
     seed: int,
     per_size: int | None = None,
 ) -> Iterator[Batch]:
-    """A batch for every combination of size, length (at most the model's maximum) and mask, the same for the same
-    seed. The cache, where there is one, holds nothing, one position and so many in turn; other axes change with them.
+    """A batch for every combination of size, length (both as far as the model takes them) and mask, the same for the
+    same seed. The cache, where there is one, holds nothing, one position and so many in turn; other axes change with them.
 
     With `per_size`, no more than so many masks at each size, chosen in turn, so that every mask meets many sizes and
     lengths without meeting all of their combinations.
@@ -70,14 +72,24 @@ def random_batches(
     if not interface.axes_of("length"):
         lengths = [1] * (len(EXTENTS) if interface.axes_of("extent") else 1)
     pasts = [0, 1, *lengths] if interface.axes_of("past") else [0]
-    for (row, batch), (column, length) in itertools.product(enumerate(batches), enumerate(lengths)):
+    for (row, batch), (column, length) in itertools.product(enumerate(_apart(interface, batches)), enumerate(lengths)):
         turn = row * len(lengths) + column
         sizes = typical_sizes(interface, batch=batch, length=length, past=pasts[turn % len(pasts)], turn=turn)
         masked = interface.content("attention_mask")
-        kinds = [mask for mask in masks if masked and applies(mask, batch=batch, sequence=_masked(interface, sizes))]
+        rows = sizes.get(str(masked.shape[0]), batch) if masked else batch
+        kinds = [mask for mask in masks if masked and applies(mask, batch=rows, sequence=_masked(interface, sizes))]
         kinds = kinds or ["ones"]
         for mask in _in_turn(kinds, per_size, row + column) if per_size else kinds:
             yield sample(interface, sizes, mask=mask, rng=rng)
+
+
+def _apart(interface: Interface, batches: Sequence[int]) -> list[int]:
+    """Those of the sizes that are not the same as one before where rows are limited."""
+    rows = interface.axes_of("batch")
+    found: dict[tuple[int, ...], int] = {}
+    for number, batch in enumerate(batches):
+        found.setdefault(tuple(allowed(axis, batch) for axis in rows) or (number,), batch)
+    return list(found.values())
 
 
 def _masked(interface: Interface, sizes: Mapping[str, int]) -> int:

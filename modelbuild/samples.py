@@ -86,15 +86,18 @@ class Batch:
         return found
 
     def placed(self, output: Output, array: Array) -> tuple[Array, Bools]:
-        """`array`, which is that output, with its positions on the second axis, and where it means anything: `(batch,
-        position)`, or `(batch,)` where it has no positions. Rows of another kind on a later axis count as positions.
+        """`array`, which is that output, with its rows on the first axis and its positions on the second, and where it
+        means anything: `(batch, position)`, or `(batch,)` where it has no positions. Rows of another kind on a later
+        axis count as positions.
         """
         if array.dtype == np.bool_:
             array = array.astype(np.int8)  # a difference of truths is not defined
-        rows = self.valid_rows.get(str(output.shape[0])) if output.shape else None
-        if rows is None:
+        axes = list(output.shape)
+        first = next((place for place, name in enumerate(axes) if name in self.valid_rows), None)
+        if first is None:
             return array[None], np.ones(1, dtype=bool)
-        for place, name in enumerate(output.shape[1:], start=1):
+        array, rows = np.moveaxis(array, first, 0), self.valid_rows[str(axes.pop(first))]
+        for place, name in enumerate(axes, start=1):
             if array.ndim <= place or not isinstance(name, str):
                 continue
             if name in self.valid_rows:
@@ -107,9 +110,9 @@ class Batch:
     def row(self, number: int) -> Batch:
         """The same inputs with one row alone, of each axis of rows."""
         chosen = {
-            value.name: self.inputs[value.name][number : number + 1]
-            if value.shape[:1] and value.shape[0] in self.valid_rows
-            else self.inputs[value.name]
+            value.name: self.inputs[value.name][
+                tuple(slice(number, number + 1) if axis in self.valid_rows else slice(None) for axis in value.shape)
+            ]
             for value in self.interface.inputs
         }
         return Batch(kind=self.kind, interface=self.interface, inputs=chosen)
@@ -193,11 +196,8 @@ def _between(bounds: tuple[float, float], shape: tuple[int, ...], dtype: Any, rn
 
 
 def _positions(interface: Interface, value: Input, arrays: Mapping[str, Array], sizes: Mapping[str, int]) -> Array:
-    """The position of each new token: how many are no padding before it, `(batch, new)`."""
-    mask = interface.content("attention_mask")
+    """The position of each new token by the mask: how many are no padding before it, `(batch, new)`."""
+    mask = next(item.name for item in interface.inputs if item.content == "attention_mask")
     new = sizes[str(value.shape[1])]
-    if mask is None:
-        positions = np.broadcast_to(np.arange(new), (sizes["batch"], new))
-    else:
-        positions = np.maximum(np.cumsum(arrays[mask.name], axis=1) - 1, 0)
+    positions = np.maximum(np.cumsum(arrays[mask], axis=1) - 1, 0)
     return np.ascontiguousarray(positions[:, positions.shape[1] - new :], dtype=value.dtype)

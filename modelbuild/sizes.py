@@ -15,19 +15,20 @@ _BATCHES_APART = 3
 
 
 def typical_sizes(interface: Interface, *, batch: int, length: int, past: int = 0, turn: int = 0) -> dict[str, int]:
-    """The size of every axis: `batch` rows, about `length` positions, `past` of them in the cache before, as far as the
+    """The size of every axis: about `batch` rows and `length` positions, `past` of them in the cache before, as far as the
     interface allows. With `turn`, axes of one kind get sizes of their own.
     """
     sizes = {
-        axis.name: batch + number * turn % _BATCHES_APART for number, axis in enumerate(interface.axes_of("batch"))
+        axis.name: allowed(axis, batch + number * turn % _BATCHES_APART)
+        for number, axis in enumerate(interface.axes_of("batch"))
     }
-    sizes |= {axis.name: _allowed(axis, past) for axis in interface.axes_of("past")}
+    sizes |= {axis.name: allowed(axis, past) for axis in interface.axes_of("past")}
     for number, axis in enumerate(interface.axes_of("length")):
-        sizes[axis.name] = _allowed(axis, length + number * turn % _LENGTHS_APART)
+        sizes[axis.name] = allowed(axis, length + number * turn % _LENGTHS_APART)
     for number, axis in enumerate(interface.axes_of("extent")):
         share = EXTENTS[(turn + number) % len(EXTENTS)] if turn else 1.0
         # One less, so that it is no multiple of anything that the native size is.
-        sizes[axis.name] = _allowed(axis, round((axis.native or UNLIMITED) * share) - (share != 1.0))
+        sizes[axis.name] = allowed(axis, round((axis.native or UNLIMITED) * share) - (share != 1.0))
     for total in interface.axes_of("sum"):
         excess = sum(sizes[part] for part in total.parts) - (total.largest or sum(sizes.values()))
         for part in total.parts:
@@ -36,7 +37,7 @@ def typical_sizes(interface: Interface, *, batch: int, length: int, past: int = 
     return sizes
 
 
-def _allowed(axis: Axis, size: int) -> int:
+def allowed(axis: Axis, size: int) -> int:
     """The size nearest to `size` that the axis may have, rounded down to its step."""
     chosen = max(axis.smallest, size if axis.largest is None else min(size, axis.largest))
     return max(axis.smallest, chosen - (chosen % axis.step))

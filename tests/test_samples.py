@@ -7,9 +7,10 @@ import numpy.typing as npt
 import pytest
 
 from modelbuild.batches import covering_batches, random_batches
-from modelbuild.interface import Interface
+from modelbuild.interface import Axis, Input, Interface, Output
 from modelbuild.masks import MASKS, Ints, applies, attention_mask
 from modelbuild.samples import Batch, sample
+from modelbuild.sizes import typical_sizes
 from modelbuild.tasks import TASKS, TEXT_INPUTS
 from modelbuild.text_limits import Limits, limits_of, text_interface
 
@@ -235,3 +236,56 @@ def test_limits_that_a_family_lacks_are_one_type_and_512_positions(config: objec
 def test_positions_that_a_family_counts_from_its_padding_id_are_fewer(model_type: str, positions: int) -> None:
     config = SimpleNamespace(vocab_size=9, model_type=model_type, max_position_embeddings=514, pad_token_id=1)
     assert limits_of(config).max_positions == positions
+
+
+# A recurrent network: a series, the state before it with a layer first, and what both become.
+SERIES, STATE = ("batch", "sequence", 8), (2, "batch", 16)
+RECURRENT = Interface(
+    inputs=(Input(name="x", dtype="float32", shape=SERIES), Input(name="h0", dtype="float32", shape=STATE)),
+    outputs=(Output(name="y", shape=SERIES), Output(name="h", shape=STATE), Output(name="z", shape=SERIES[1::-1])),
+    axes=(Axis(name="batch", kind="batch"), Axis(name="sequence", kind="length")),
+)
+
+
+def recurrent() -> Batch:
+    return sample(RECURRENT, {"batch": 3, "sequence": 5}, mask="ones", rng=np.random.default_rng(0))
+
+
+def test_a_row_alone_is_taken_from_the_axis_of_rows_wherever_that_is() -> None:
+    batch = recurrent()
+    row = batch.row(1)
+    assert np.array_equal(row.inputs["x"], batch.inputs["x"][1:2])
+    assert np.array_equal(row.inputs["h0"], batch.inputs["h0"][:, 1:2])
+    assert row.sizes == {"batch": 1, "sequence": 5}
+
+
+def test_an_output_is_placed_with_its_rows_first_wherever_they_are() -> None:
+    batch, (_, state, series) = recurrent(), RECURRENT.outputs
+    array = np.arange(2 * 3 * 16).reshape(2, 3, 16)
+    found, rows = batch.placed(state, array)
+    assert np.array_equal(found, array.transpose(1, 0, 2))
+    assert rows.tolist() == [True] * 3
+    found, positions = batch.placed(series, np.arange(15).reshape(5, 3))
+    assert np.array_equal(found, np.arange(15).reshape(5, 3).T)
+    assert positions.shape == (3, 5)
+
+
+def limited(smallest: int, largest: int | None) -> Interface:
+    axes = (Axis(name="batch", kind="batch", smallest=smallest, largest=largest), *TEXT.axes[1:])
+    return TEXT.model_copy(update={"axes": axes})
+
+
+@pytest.mark.parametrize(("smallest", "largest", "sizes"), [(1, 4, [1, 2, 4]), (2, 3, [2, 3]), (5, None, [5, 7, 9])])
+def test_rows_are_as_many_as_the_interface_allows(smallest: int, largest: int | None, sizes: list[int]) -> None:
+    found = limited(smallest, largest)
+    made = list(random_batches(found, batches=(1, 2, 7, 9), sequences=(3,), masks=("ones",), seed=0))
+    assert [batch.rows for batch in made] == sizes
+    assert typical_sizes(found, batch=64, length=1)["batch"] == (largest or 64)
+
+
+@pytest.mark.parametrize(("smallest", "largest"), [(1, 2), (3, 3), (20, None)])
+def test_covering_batches_have_as_many_rows_as_the_interface_allows(smallest: int, largest: int | None) -> None:
+    found = interface(53, 2).model_copy(update={"axes": limited(smallest, largest).axes})
+    parts = list(covering_batches(found, seed=0))
+    assert {int(row) for part in parts for row in part.inputs["input_ids"].ravel()} == set(range(53))
+    assert all(smallest <= part.rows <= (largest or 20) for part in parts)

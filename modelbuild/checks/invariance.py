@@ -38,7 +38,7 @@ def examine(runs: Runs) -> Iterator[Check]:
             lambda: runs.run(batch, runs.open(replace(runs.settings(), intra_op_num_threads=other))),
         ),
     }
-    if all(output.shape[:1] == ("batch",) for output in subject.interface.outputs):
+    if all("batch" in output.shape for output in subject.interface.outputs):
         rows = f"each of {_BATCH} rows alone, and beside the others"
         others["batch invariance"] = (rows, lambda: _rows_alone(runs, batch))
     for name, (compared, again) in others.items():
@@ -47,7 +47,8 @@ def examine(runs: Runs) -> Iterator[Check]:
 
 def _rows_alone(runs: Runs, batch: Batch) -> Outputs:
     rows = [runs.run(batch.row(number)) for number in range(batch.rows)]
-    return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+    places = {output.name: output.shape.index("batch") for output in runs.subject.interface.outputs}
+    return {name: np.concatenate([row[name] for row in rows], axis=place) for name, place in places.items()}
 
 
 def _differences(name: str, runs: Runs, case: Case, again: Callable[[], Outputs]) -> Iterator[Finding]:

@@ -155,7 +155,7 @@ def _require_all_sizes(name: str, program: torch.export.ExportedProgram, compone
             if isinstance(axis, int):
                 continue
             smallest = max(_SMALLEST, interface.axis(axis).smallest)
-            largest = _LARGEST_BATCH if interface.axis(axis).kind == "batch" else interface.axis(axis).largest or 0
+            largest = interface.axis(axis).largest or (_LARGEST_BATCH if interface.axis(axis).kind == "batch" else 0)
             largest = min(largest, component.branches.get(axis, largest + 1) - 1)
             held = None if isinstance(size, int) else _held(program, size.node.expr, interface.axis(axis).step)
             smallest, largest = (

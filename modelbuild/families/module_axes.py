@@ -155,9 +155,10 @@ def _require_rows_apart(module: Named, found: Interface, batch: Batch, here: Out
         return
     alone = _run(module, batch.row(0), folder)
     for output in found.outputs:
-        if output.shape[:1] != (_BATCH,):
+        if _BATCH not in output.shape:
             continue
-        one, other = alone[output.name][0].astype(np.float64), here[output.name][0].astype(np.float64)
+        place = output.shape.index(_BATCH)
+        one, other = (np.take(run[output.name], 0, axis=place).astype(np.float64) for run in (alone, here))
         largest = float(np.max(np.abs(other), initial=0.0))
         if one.shape != other.shape or float(np.max(np.abs(one - other), initial=0.0)) > _ROUNDING * largest:
             raise ExportError(

@@ -222,6 +222,40 @@ def test_rows_that_know_of_each_other_may_be_an_axis_of_another_name(tmp_path: P
     assert shapes(component) == {"output": ("rows", 4)}
 
 
+GRU = """
+class Gru(Net):
+    def __init__(self):
+        super().__init__()
+        self.gru = nn.GRU(8, 16, batch_first=True)
+
+    def forward(self, x, h0):
+        return self.gru(x, h0)
+"""
+
+
+def test_rows_may_be_on_a_later_axis(tmp_path: Path) -> None:
+    shapes_of_inputs: dict[str, list[int | str]] = {"x": ["batch", "sequence", 8], "h0": [1, "batch", 16]}
+    inputs = {name: {"dtype": "float32", "shape": shape} for name, shape in shapes_of_inputs.items()}
+    source = source_of(write_module(tmp_path, HEAD + GRU), factory="Gru", inputs=inputs)
+    assert shapes(component_of(source)) == {"output_0": ("batch", "sequence", 16), "output_1": (1, "batch", 16)}
+
+
+def test_rows_on_a_later_axis_are_seen_to_change_each_other(tmp_path: Path) -> None:
+    inputs = {"features": {"dtype": "float32", "shape": [2, "batch", 4]}}
+    with pytest.raises(ExportError, match="output of a row is another beside other rows than alone"):
+        made(tmp_path, "return features - features.mean(1, keepdim=True)", inputs=inputs)
+
+
+@pytest.mark.slow
+def test_a_branch_on_more_rows_than_there_may_be_is_none(tmp_path: Path) -> None:
+    body = "return self.linear(features) if features.shape[0] > 8 else features"
+    component = made(tmp_path, body, axes={"batch": {"max": 8}})
+    dynamo.export(component, TASKS["custom"], traced_batch(component.interface), 20, None, tmp_path / "model.onnx")
+    component = made(tmp_path, body, axes={"batch": {"max": 9}})
+    with pytest.raises(ExportError, match="the model branches on batch: what was exported holds for"):
+        dynamo.export(component, TASKS["custom"], traced_batch(component.interface), 20, None, tmp_path / "other.onnx")
+
+
 EXPORTS = {
     "values decide": (
         "return self.linear(features) if features.abs().max() > 1e9 else features",

@@ -94,7 +94,10 @@ def missing_parameters(subject: Subject, account: Account) -> tuple[Original, ..
 
 
 def _reached(subject: Subject, parameters: dict[str, torch.nn.Parameter]) -> set[str]:
-    """Those of `parameters` that an output of the task depends on."""
+    """Those of `parameters` that an output of the task depends on, as far as it has a gradient: whole numbers have
+    none, and what forward detaches has none.
+    """
+    parameters = {name: value for name, value in parameters.items() if value.is_floating_point()}
     if not parameters:
         return set()
     # A tied parameter has several names and one leaf.
@@ -106,7 +109,10 @@ def _reached(subject: Subject, parameters: dict[str, torch.nn.Parameter]) -> set
     with torch.enable_grad():
         inside = {f"model.{name}": leaf for name, leaf in leaves.items()}
         result = torch.func.functional_call(subject.component.module, inside, args=(inputs,))
-        total = torch.stack([value.sum() for value in result.values()]).sum()
+        sums = [value.sum() for value in result.values() if value.is_floating_point() and value.requires_grad]
+        if not sums:
+            return set()
+        total = torch.stack(sums).sum()
         gradients = torch.autograd.grad(total, list(by_parameter.values()), allow_unused=True)
     found = {leaf for leaf, gradient in zip(by_parameter.values(), gradients, strict=True) if gradient is not None}
     return {name for name, leaf in leaves.items() if leaf in found}

@@ -161,6 +161,9 @@ def _folded(ledger: _Ledger, name: str, tensor: Array) -> Entry | None:
     found = unfold(tensor, originals, ledger.norms)
     if found is None:
         return None
+    # Of a few elements, half may be what a normalization says by chance.
+    if found.difference.count and tensor.size <= SMALL and name not in found.names:
+        return None
     how: Relation = "changed" if found.difference.count else "folded"
     used = [original for original in ledger.originals if set(found.names).intersection(original.names)]
     return _entry(ledger, name, tensor, how, *used, difference=found.difference)

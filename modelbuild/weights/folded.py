@@ -75,12 +75,18 @@ def _weights(tensor: Array, originals: Sequence[Original], norms: Sequence[Norm]
     for original in originals:
         if original.values.shape == tensor.shape and norms:
             ratios = _ratios(tensor, original.values)
-            apart = [float(np.median(np.abs(ratios - item.scale) / np.abs(item.scale))) for item in norms]
+            apart = [_apart(ratios, item.scale) for item in norms]
             nearest = norms[int(np.argmin(apart))]
             if min(apart) < _NEAR:
                 channels = nearest.scale.reshape(-1, *[1] * (tensor.ndim - 1))
                 expected = original.values.astype(np.float64) * channels
                 yield _folded(tensor, expected, np.abs(expected), (original.names[0], *nearest.scales), nearest)
+
+
+def _apart(ratios: Doubles, scale: Doubles) -> float:
+    """How far ratios are from a scale, as a share of it. A channel that the scale takes away says nothing."""
+    there = scale != 0
+    return float(np.median(np.abs(ratios[there] / scale[there] - 1))) if there.any() else np.inf
 
 
 def _ratios(tensor: Array, original: Array) -> Doubles:

@@ -16,10 +16,11 @@ import torch
 import transformers
 from onnx import TensorProto, helper, numpy_helper
 from tiny_models import WEIGHTS_FILE, Config, only_component, random_batch
+from user_modules import component_of, source_of, write_net
 
 from modelbuild.candidates import CANDIDATES, Candidate
 from modelbuild.checks.subject import Subject
-from modelbuild.checks.weights import _unaccounted, account_of, examine, graph_tensors
+from modelbuild.checks.weights import _unaccounted, account_of, examine, graph_tensors, missing_parameters
 from modelbuild.errors import PackageError
 from modelbuild.exporters import EXPORTERS, Exporter
 from modelbuild.graph import MODEL_FILE, read_graph
@@ -315,6 +316,30 @@ def test_missing_parameters_are_excused_only_by_what_all_of_them_may_have_been_f
     check = _unaccounted(Account(entries=entries, absent=tuple(missing)), missing)
     assert check.passed is passed
     assert all(f"folded.{size} [{size}]" in check.compared for size in sizes)
+
+
+@pytest.mark.parametrize(
+    ("body", "missing"),
+    [
+        ("return self.linear(features).argmax(-1)", set()),
+        ("return self.linear(features).detach()", set()),
+        ("return {'scores': self.linear(features), 'best': self.linear(features).argmax(-1)}", {"weight", "bias"}),
+        ("return {'scores': features, 'best': self.linear(features).argmax(-1)}", set()),
+    ],
+)
+def test_parameters_are_missed_as_far_as_outputs_have_gradients(body: str, missing: set[str], tmp_path: Path) -> None:
+    path = write_net(tmp_path, f"\n    def forward(self, features):\n        {body}\n")
+    inputs = {"features": {"dtype": "float32", "shape": ["batch", 4]}}
+    component = component_of(source_of(path, inputs=inputs))
+    value = helper.make_tensor_value_info("features", TensorProto.FLOAT, ["batch", 4])
+    node = helper.make_node("Identity", ["features"], ["output"])
+    result = helper.make_tensor_value_info("output", TensorProto.FLOAT, ["batch", 4])
+    onnx.save(helper.make_model(helper.make_graph([node], "g", [value], [result])), tmp_path / MODEL_FILE)
+    reference = _reference("BertModel", "feature-extraction")
+    file = tmp_path / MODEL_FILE
+    subject = replace(_subject(reference, "BertModel", "feature-extraction", file, file), component=component)
+    found = missing_parameters(subject, account_of(subject))
+    assert {name for original in found for name in original.names} == {f"linear.{name}" for name in missing}
 
 
 @pytest.mark.slow

@@ -92,3 +92,27 @@ def test_values_of_nothing_known_are_not_folded() -> None:
     noise = np.random.default_rng(1).standard_normal((16, 3, 3, 3)).astype(np.float32)
     (entry,) = _account(tensor=noise).entries
     assert entry.relation == "unaccounted"
+
+
+def test_a_channel_that_the_normalization_takes_away_does_not_hide_the_others() -> None:
+    originals = ORIGINALS | {"first.weight": ORIGINALS["first.weight"] * (np.arange(16) != 3)}
+    first = norm("first", [originals[f"first.{part}"] for part in STORED], EPSILON)
+    scale = originals["first.weight"] / np.sqrt(originals["first.running_var"] + np.float32(EPSILON))
+    tensor = np.asarray(originals["conv.weight"] * scale.reshape(16, 1, 1, 1), dtype=np.float32)
+    (entry,) = account_for([("tensor", tensor)], originals, [NORMS[1], first]).entries
+    assert (entry.relation, entry.faulty) == ("folded", 0)
+    tensor[3, 1, 1, 1] = 0.1
+    (entry,) = account_for([("tensor", tensor)], originals, [NORMS[1], first]).entries
+    assert (entry.relation, entry.faulty) == ("changed", 1)
+
+
+def test_two_numbers_of_which_one_is_by_chance_what_a_normalization_says_are_none_of_it() -> None:
+    stored = [np.array(pair, np.float32) for pair in ([1.5, 0.5], [2.0, 0.25], [0.0, 0.0], [1.0, 1.0])]
+    originals = {f"first.{part}": array for part, array in zip(STORED, stored, strict=True)}
+    constant = np.array([2.0, 7.0], np.float32)
+    norms = [norm("first", stored, EPSILON)]
+    assert account_for([("axes", constant)], originals, norms).entries == ()
+    (entry,) = account_for([("first.bias", constant)], originals, norms).entries
+    assert (entry.relation, entry.faulty) == ("changed", 1)
+    (entry,) = account_for([("axes", stored[1])], originals, norms).entries
+    assert entry.faulty == 0

@@ -11,7 +11,7 @@ import onnxruntime as ort
 
 from modelbuild.batches import random_batches
 from modelbuild.errors import OptimizeError
-from modelbuild.interface import Interface
+from modelbuild.interface import AxisKind, Interface
 from modelbuild.masks import MASKS
 from modelbuild.report import Check
 from modelbuild.runtime.session import SessionSettings, open_session
@@ -35,7 +35,7 @@ def match(
     Raises OptimizeError when one of them does not run.
     """
     settings = SessionSettings(graph_optimization_level="none", allow_spinning=False, custom_ops=custom_ops)
-    sizes, lengths = _sizes(signature, 0) or (1, 3), _lengths(signature, interface) or (2, 9)
+    sizes, lengths = _sizes(signature, interface, "batch") or (1, 3), _sizes(signature, interface, "length") or (2, 9)
     batches = random_batches(interface, batches=sizes, sequences=lengths, masks=tuple(MASKS), seed=1)
     try:
         sessions = [open_session(path, providers=[("cpu", {})], settings=settings) for path in (exported, optimized)]
@@ -57,14 +57,17 @@ def match(
     )
 
 
-def _sizes(signature: Signature, axis: int) -> tuple[int, ...]:
-    """The sizes that are fixed in all inputs at `axis`: a graph that was exported elsewhere may take no other."""
-    found = {spec.shape[axis] if len(spec.shape) > axis else None for spec in signature.inputs}
+def _sizes(signature: Signature, interface: Interface, kind: AxisKind) -> tuple[int, ...]:
+    """The size that all axes of a kind are fixed to: a graph that was exported elsewhere may take no other."""
+    names = {axis.name for axis in interface.axes_of(kind)}
+    wanted = {value.name: value.shape for value in interface.inputs}
+    found = {
+        size
+        for spec in signature.inputs
+        for axis, size in zip(wanted.get(spec.name, ()), spec.shape, strict=False)
+        if axis in names
+    }
     return tuple(size for size in found if isinstance(size, int)) if len(found) == 1 else ()
-
-
-def _lengths(signature: Signature, interface: Interface) -> tuple[int, ...]:
-    return _sizes(signature, 1) if interface.axes_of("length") else ()
 
 
 def _differences(
@@ -81,10 +84,11 @@ def _differences(
     found = []
     for output, wanted, actual in zip(interface.outputs, before, after, strict=True):
         expected, valid = batch.placed(output, wanted)
-        chosen = expected[valid]
-        scale = float(np.max(np.abs(chosen), where=np.isfinite(chosen), initial=_TINY))
+        chosen = expected[valid].astype(np.float64)
+        scale = max(float(np.max(np.abs(chosen), where=np.isfinite(chosen), initial=0.0)), _TINY)
         same = wanted.shape == actual.shape
-        found.append((_largest(chosen, batch.placed(output, actual)[0][valid]) if same else np.inf, scale))
+        other = batch.placed(output, actual)[0][valid].astype(np.float64) if same else chosen
+        found.append((_largest(chosen, other) if same else np.inf, scale))
     return tuple(found)
 
 

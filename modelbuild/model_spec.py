@@ -65,6 +65,8 @@ Size = Annotated[int, Field(ge=1)]
 
 # What has one row per row of the batch and one position per token.
 _OF_TEXT = ("token_ids", "attention_mask", "token_type_ids")
+# What counts the rows of a table.
+_COUNTED = ("token_ids", "token_type_ids", "indices")
 
 
 class ModuleInput(Strict):
@@ -84,11 +86,14 @@ class ModuleInput(Strict):
     def _can_be_drawn(self) -> Self:
         if self.between and self.between[0] > self.between[1]:
             raise ValueError(f"between has its smaller number last: {self.between[0]:g} and {self.between[1]:g}")
-        if self.content in _OF_TEXT and (len(self.shape) != 2 or not isinstance(self.shape[1], str)):
+        of_text = len(self.shape) == 2 and self.shape[0] == "batch" and isinstance(self.shape[1], str)
+        if self.content in _OF_TEXT and not of_text:
             raise ValueError(f"content={self.content} is for a shape such as [batch, sequence]")
         known = self.dtype in ("float32", "bool") or self.content == "attention_mask"
         if not known and self.below is None and self.between is None:
             raise ValueError(f"{self.dtype} needs below: its numbers are drawn from 0 to below it (or between: [1, 9])")
+        if self.content in _COUNTED and self.below is None and self.between is None:
+            raise ValueError(f"content={self.content} needs below: its numbers are drawn from 0 to below it")
         return self
 
 

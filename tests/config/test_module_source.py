@@ -54,6 +54,22 @@ def test_its_keys_may_be_overridden() -> None:
             "content=attention_mask is for a shape such as [batch, sequence]: model.source.inputs.x",
         ),
         (
+            {"inputs": {"x": INPUT | {"content": "attention_mask", "shape": ["rows", "sequence"]}}},
+            "content=attention_mask is for a shape such as [batch, sequence]: model.source.inputs.x",
+        ),
+        (
+            {"inputs": {"x": INPUT | {"content": "token_ids", "shape": [4, "sequence"], "below": 9}}},
+            "content=token_ids is for a shape such as [batch, sequence]: model.source.inputs.x",
+        ),
+        (
+            {"inputs": {"x": INPUT | {"content": "indices"}}},
+            "content=indices needs below: its numbers are drawn from 0 to below it: model.source.inputs.x",
+        ),
+        (
+            {"inputs": {"x": INPUT | {"content": "token_type_ids", "shape": ["batch", "sequence"]}}},
+            "content=token_type_ids needs below: its numbers are drawn from 0 to below it: model.source.inputs.x",
+        ),
+        (
             {"axes": {"sequense": {"max": 3}}},
             "axes.sequense: no input has such an axis; did you mean 'sequence'?: model.source",
         ),

@@ -29,6 +29,12 @@ def flattened(result: Any, names: Sequence[str], where: str) -> Tensors:
                 where=where,
                 hint="return a tensor, or tensors in a dict, tuple or dataclass",
             )
+        if (name or ALONE) in found:
+            raise ExportError(
+                f"forward gives two tensors that are called {name or ALONE}",
+                where=where,
+                hint="give one of them another key: parts of parts are called after both, with a dot",
+            )
         found[name or ALONE] = value
     if not found:
         raise ExportError("forward gives no tensor", where=where, hint="return one, or some in a dict")
@@ -46,20 +52,20 @@ def _parts(name: str, value: Any) -> Iterator[tuple[str, Any]]:
     if children is None:
         yield name, value
         return
-    for key, child in children.items():
+    for key, child in children:
         if child is not None:
             below = f"{name}.{key}" if name else f"{ALONE}_{key}" if isinstance(key, int) else str(key)
             yield from _parts(below, child)
 
 
-def _children(value: Any) -> Mapping[Any, Any] | None:
+def _children(value: Any) -> list[tuple[Any, Any]] | None:
     if isinstance(value, Mapping):
-        return {str(key): child for key, child in value.items()}
+        return [(str(key), child) for key, child in value.items()]
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {item.name: getattr(value, item.name) for item in dataclasses.fields(value)}
+        return [(item.name, getattr(value, item.name)) for item in dataclasses.fields(value)]
     if isinstance(value, tuple | list):
         fields = getattr(value, "_fields", None)
-        return dict(zip(fields or range(len(value)), value, strict=True))
+        return list(zip(fields or range(len(value)), value, strict=True))
     return None
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from user_modules import HEAD, component_of, source_of, write_module, write_net
 
 from modelbuild.component import Component
@@ -111,6 +112,18 @@ def test_outputs_may_be_given_names(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("value", "said"), [(None, "None for its output"), ({"x": "text"}, "a str for x")])
 def test_what_is_no_tensor_is_refused(value: object, said: str) -> None:
     with pytest.raises(ExportError, match=f"forward gives {said}: Net: return a tensor"):
+        flattened(value, (), "Net")
+
+
+@pytest.mark.parametrize(
+    ("value", "name"),
+    [
+        ({"a": {"b": torch.ones(1)}, "a.b": torch.zeros(1)}, "a.b"),
+        ({1: torch.ones(1), "1": torch.zeros(1)}, "1"),
+    ],
+)
+def test_two_tensors_of_one_name_are_refused(value: Any, name: str) -> None:
+    with pytest.raises(ExportError, match=f"forward gives two tensors that are called {name}: Net: give one"):
         flattened(value, (), "Net")
 
 

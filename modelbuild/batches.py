@@ -61,8 +61,8 @@ def random_batches(
     seed: int,
     per_size: int | None = None,
 ) -> Iterator[Batch]:
-    """A batch for every combination of size, length (both as far as the model takes them) and mask, the same for the
-    same seed. The cache, where there is one, holds nothing, one position and so many in turn; other axes change with them.
+    """A batch for every combination of size, length (as far as the model takes them) and mask, the same for the same
+    seed. The cache, where there is one, holds nothing, one position and so many in turn; other axes change with them.
 
     With `per_size`, no more than so many masks at each size, chosen in turn, so that every mask meets many sizes and
     lengths without meeting all of their combinations.

@@ -18,9 +18,9 @@ class Axis(Strict):
     """A symbolic axis.
 
     `batch`: rows that do not know of each other. `length`: positions of a text or a series. `past`: positions that are
-    in a cache already. `extent`: height or width. `sum`: as long as all of `parts` together, such as past and new
-    positions. `derived`: of outputs alone, as long as the inputs make it. Sizes go from `smallest` to `largest` (None:
-    nobody knows) in steps of `step`; `native` is the size that the model was made for.
+    in a cache already. `extent`: height, width or a number of choices. `sum`: as long as all of `parts` together, such
+    as past and new positions. `derived`: of outputs alone, as long as the inputs make it. Sizes go from `smallest` to
+    `largest` (None: nobody knows) in steps of `step`; `native` is the size that the model was made for.
     """
 
     name: str

@@ -15,8 +15,8 @@ _BATCHES_APART = 3
 
 
 def typical_sizes(interface: Interface, *, batch: int, length: int, past: int = 0, turn: int = 0) -> dict[str, int]:
-    """The size of every axis: about `batch` rows and `length` positions, `past` of them in the cache before, as far as the
-    interface allows. With `turn`, axes of one kind get sizes of their own.
+    """The size of every axis of inputs: `batch` rows, about `length` positions, `past` of them in the cache before, as
+    far as the interface allows. With `turn`, axes of one kind get sizes of their own.
     """
     sizes = {
         axis.name: allowed(axis, batch + number * turn % _BATCHES_APART)

@@ -145,8 +145,8 @@ def _vae_encoder(model: Pipeline) -> Interface:
             _BATCH,
             Axis(name="sample_height", kind="extent", smallest=step, step=step, native=height * step),
             Axis(name="sample_width", kind="extent", smallest=step, step=step, native=width * step),
-            Axis(name="latent_height", kind="extent"),
-            Axis(name="latent_width", kind="extent"),
+            Axis(name="latent_height", kind="derived"),
+            Axis(name="latent_width", kind="derived"),
         ),
     )
 
@@ -162,7 +162,7 @@ def _vae_decoder(model: Pipeline) -> Interface:
             _BATCH,
             Axis(name="latent_height", kind="extent", native=height),
             Axis(name="latent_width", kind="extent", native=width),
-            Axis(name="sample_height", kind="extent"),
-            Axis(name="sample_width", kind="extent"),
+            Axis(name="sample_height", kind="derived"),
+            Axis(name="sample_width", kind="derived"),
         ),
     )

@@ -69,7 +69,7 @@ def _images(config: Any, task: Task) -> Interface:
     outputs = task.outputs
     if sizes and task.name == "image-feature-extraction":
         # A map, smaller than the image by a factor that is the network's own.
-        axes += [Axis(name=f"feature_{name}", kind="extent", native=_native(config)) for name in sizes]
+        axes += [Axis(name=f"feature_{name}", kind="derived") for name in sizes]
         shape: tuple[int | str, ...] = ("batch", _channels_of_map(config), *(f"feature_{name}" for name in sizes))
         outputs = (Output(name=task.outputs[0].name, shape=shape),)
     return Interface(inputs=(image,), outputs=outputs, axes=(Axis(name="batch", kind="batch"), *axes))

@@ -28,6 +28,7 @@ from modelbuild.model_spec import InitSource, PathSource
 from modelbuild.report import Check, read_report
 from modelbuild.resolve import resolve
 from modelbuild.runtime import load
+from modelbuild.sizes import typical_sizes
 from modelbuild.sources import locate
 from modelbuild.tasks import TASKS
 
@@ -313,6 +314,13 @@ def test_a_unet_that_takes_more_inputs_is_refused(tmp_path: Path) -> None:
     tiny_pipeline(tmp_path, num_class_embeds=3).save_pretrained(tmp_path / "model")
     with pytest.raises(ExportError, match="num_class_embeds takes more inputs"):
         components_of(load_folder(tmp_path / "model", {})[0], TASKS["text-to-image"])
+
+
+def test_no_size_is_made_up_for_an_axis_that_only_outputs_have(tmp_path: Path) -> None:
+    tiny_pipeline(tmp_path).save_pretrained(tmp_path / "model")
+    for component in components_of(load_folder(tmp_path / "model", {})[0], TASKS["text-to-image"]):
+        taken = {axis for value in component.interface.inputs for axis in value.shape if isinstance(axis, str)}
+        assert set(typical_sizes(component.interface, batch=1, length=1)) == taken
 
 
 def test_parts_that_do_not_fit_each_other_are_refused() -> None:

@@ -12,6 +12,7 @@ from modelbuild.batches import covering_batches, random_batches
 from modelbuild.component import Component
 from modelbuild.families.image import components
 from modelbuild.samples import Batch
+from modelbuild.sizes import typical_sizes
 from modelbuild.tasks import TASKS, TaskName
 
 
@@ -51,6 +52,12 @@ def test_convolutions_are_tried_at_their_native_size_and_at_odd_ones() -> None:
     assert (224, 224) in sizes
     assert any(height % 2 and width % 2 for height, width in sizes)
     assert any(height != width for height, width in sizes)
+
+
+def test_the_map_of_convolutions_is_as_large_as_the_image_makes_it() -> None:
+    found = _component("resnet", "image-feature-extraction").interface
+    assert [axis.name for axis in found.axes_of("derived")] == ["feature_height", "feature_width"]
+    assert list(typical_sizes(found, batch=1, length=1)) == ["batch", "height", "width"]
 
 
 def test_images_and_texts_are_tried_in_different_numbers(clip: Component) -> None:

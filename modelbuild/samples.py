@@ -109,9 +109,10 @@ class Batch:
 
     def row(self, number: int) -> Batch:
         """The same inputs with one row alone, of each axis of rows."""
+        one, whole = slice(number, number + 1), slice(None)
         chosen = {
             value.name: self.inputs[value.name][
-                tuple(slice(number, number + 1) if axis in self.valid_rows else slice(None) for axis in value.shape)
+                (*(one if axis in self.valid_rows else whole for axis in value.shape), ...)  # a scalar stays an array
             ]
             for value in self.interface.inputs
         }

@@ -241,7 +241,11 @@ def test_positions_that_a_family_counts_from_its_padding_id_are_fewer(model_type
 # A recurrent network: a series, the state before it with a layer first, and what both become.
 SERIES, STATE = ("batch", "sequence", 8), (2, "batch", 16)
 RECURRENT = Interface(
-    inputs=(Input(name="x", dtype="float32", shape=SERIES), Input(name="h0", dtype="float32", shape=STATE)),
+    inputs=(
+        Input(name="x", dtype="float32", shape=SERIES),
+        Input(name="h0", dtype="float32", shape=STATE),
+        Input(name="scale", dtype="float32", shape=()),
+    ),
     outputs=(Output(name="y", shape=SERIES), Output(name="h", shape=STATE), Output(name="z", shape=SERIES[1::-1])),
     axes=(Axis(name="batch", kind="batch"), Axis(name="sequence", kind="length")),
 )
@@ -256,6 +260,7 @@ def test_a_row_alone_is_taken_from_the_axis_of_rows_wherever_that_is() -> None:
     row = batch.row(1)
     assert np.array_equal(row.inputs["x"], batch.inputs["x"][1:2])
     assert np.array_equal(row.inputs["h0"], batch.inputs["h0"][:, 1:2])
+    assert isinstance(row.inputs["scale"], np.ndarray)
     assert row.sizes == {"batch": 1, "sequence": 5}
 
 

@@ -80,6 +80,31 @@ def test_its_manifest_says_what_it_is_and_nothing_of_this_machine(build: tuple[R
     assert ours, "what the graph is made of is said beside it"
 
 
+# A step with a state, in which rows come second.
+STEP = """
+    def forward(self, x, h0):
+        state = torch.tanh(self.linear(x).sum(1) + h0[0])
+        return x + state[:, None], state[None]
+"""
+SERIES: dict[str, list[int | str]] = {"x": ["batch", "sequence", 4], "h0": [1, "batch", 4]}
+
+
+@pytest.mark.slow
+def test_each_row_of_a_state_is_compared_beside_others_and_alone(tmp_path: Path) -> None:
+    write_module(tmp_path, HEAD + STEP)
+    inputs = {name: {"dtype": "float32", "shape": shape} for name, shape in SERIES.items()}
+    values = {"path": "mine.py", "factory": "Net", "inputs": inputs, "axes": {"batch": {"max": 4}}}
+    resolved = resolve(spec_of(values, tmp_path), sha256_file)
+    for name in STAGES:
+        report = run(resolved, name, tmp_path)
+        assert all(check.passed for check in report.checks)
+        if name == "validate":
+            assert "batch invariance" in {check.name for check in report.checks}
+    series = {"x": np.ones((4, 9, 4), dtype=np.float32), "h0": np.zeros((1, 4, 4), dtype=np.float32)}
+    found = load(tmp_path / "package").run(series)
+    assert [array.shape for array in found.values()] == [(4, 9, 4), (1, 4, 4)]
+
+
 FAULTS: list[tuple[str, dict[str, Any], str]] = [
     ("config architecture", {"architectures": []}, "config.json architectures: [], no list of class names"),
     ("config architecture", {"model_type": ""}, 'config.json model_type: "", no text'),

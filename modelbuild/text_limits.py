@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from modelbuild.interface import Axis, Input, Interface
-from modelbuild.sizes import UNLIMITED
 from modelbuild.tasks import OPTIONAL_INPUTS, Task
 
 # Families of fairseq's line: their first token has the position after the padding token's id, so that so many rows of
@@ -20,32 +19,34 @@ _POSITIONS_AFTER_PADDING = frozenset(
 )  # fmt: skip
 
 _CHOICES = 4
+# What families call the number of positions that there are; the last is MPT's, whose biases are a table.
+_POSITIONS = ("max_position_embeddings", "max_target_positions", "max_seq_len")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
     """What a text model can take: token ids below `vocab_size`, token types below `type_vocab_size`, `max_positions`
-    tokens.
+    tokens (None: nobody knows of a limit).
     """
 
     vocab_size: int
     type_vocab_size: int
-    max_positions: int
+    max_positions: int | None
 
 
 def limits_of(config: Any) -> Limits:
-    """The limits in a transformers config. What a family lacks, or has no limit for, counts as: one token type, 512
-    positions. Of a model of images and texts they are those of its texts.
+    """The limits in a transformers config. A family without token types has one; of one that takes any number of
+    positions, none is said. Of a model of images and texts they are those of its texts.
     """
     config = getattr(config, "text_config", None) or config
     after_padding = getattr(config, "model_type", "") in _POSITIONS_AFTER_PADDING
     unused = (config.pad_token_id or 0) + 1 if after_padding else 0
-    given = getattr(config, "max_position_embeddings", getattr(config, "max_target_positions", None))
-    positions = UNLIMITED if given is None or int(given) < 1 else int(given)
+    given = next((getattr(config, name) for name in _POSITIONS if hasattr(config, name)), None)
+    positions = None if given is None or int(given) < 1 else int(given) - unused
     return Limits(
         vocab_size=int(config.vocab_size),
         type_vocab_size=int(getattr(config, "type_vocab_size", 1) or 1),
-        max_positions=positions - unused,
+        max_positions=positions,
     )
 
 

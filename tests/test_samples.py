@@ -10,7 +10,7 @@ from modelbuild.batches import covering_batches, random_batches
 from modelbuild.interface import Axis, Input, Interface, Output
 from modelbuild.masks import MASKS, Ints, applies, attention_mask
 from modelbuild.samples import Batch, sample
-from modelbuild.sizes import typical_sizes
+from modelbuild.sizes import longest, typical_sizes
 from modelbuild.tasks import TASKS, TEXT_INPUTS
 from modelbuild.text_limits import Limits, limits_of, text_interface
 
@@ -217,9 +217,12 @@ def test_every_position_is_valid_for_a_model_without_a_mask() -> None:
 
 
 @pytest.mark.parametrize("none", [None, -1, 0])
-def test_a_config_without_a_maximum_is_tried_at_512_positions(none: int | None) -> None:
-    config = SimpleNamespace(vocab_size=10, max_position_embeddings=none)
-    assert limits_of(config) == Limits(vocab_size=10, type_vocab_size=1, max_positions=512)
+def test_a_config_without_a_maximum_has_no_limit_and_is_tried_at_512_positions(none: int | None) -> None:
+    limits = limits_of(SimpleNamespace(vocab_size=10, max_position_embeddings=none))
+    assert limits == Limits(vocab_size=10, type_vocab_size=1, max_positions=None)
+    free = text_interface(TASK, TEXT_INPUTS, limits)
+    assert free.limits() == {}
+    assert longest(free) == 512
 
 
 def test_limits_are_those_of_the_config() -> None:
@@ -228,8 +231,8 @@ def test_limits_are_those_of_the_config() -> None:
 
 
 @pytest.mark.parametrize("config", [SimpleNamespace(vocab_size=9), SimpleNamespace(vocab_size=9, type_vocab_size=0)])
-def test_limits_that_a_family_lacks_are_one_type_and_512_positions(config: object) -> None:
-    assert limits_of(config) == Limits(vocab_size=9, type_vocab_size=1, max_positions=512)
+def test_limits_that_a_family_lacks_are_one_type_and_no_number_of_positions(config: object) -> None:
+    assert limits_of(config) == Limits(vocab_size=9, type_vocab_size=1, max_positions=None)
 
 
 @pytest.mark.parametrize(("model_type", "positions"), [("bert", 514), ("roberta", 512), ("mpnet", 512)])

@@ -9,7 +9,7 @@ import numpy as np
 from modelbuild.checks.runs import Runs
 from modelbuild.component import run_module
 from modelbuild.errors import InputError
-from modelbuild.interface import Axis
+from modelbuild.interface import Axis, Interface
 from modelbuild.report import Check
 from modelbuild.runtime.inputs import check_inputs
 from modelbuild.samples import Batch, sample
@@ -17,18 +17,29 @@ from modelbuild.sizes import typical_sizes
 
 
 def examine(runs: Runs) -> Iterator[Check]:
-    """The runtime, by the limit that ships, refuses an input longer than the model's maximum; and where PyTorch fails
-    on it, so does the graph.
+    """The runtime, by the limits that ship, refuses an input longer than the model's maximum, or with more rows; and
+    where PyTorch fails on it, so does the graph.
 
     On other providers than the CPU the graph is left out: their kernels do not check indices.
     """
     yield from _between_steps(runs)
-    subject = runs.subject
-    axis = _limited(runs)
-    if axis is None or axis.largest is None:
-        return
-    batch, shipped = _too_long(runs, axis, axis.largest + 1), subject.limits.get(axis.name)
-    found = []
+    limited = _limited(runs.subject.interface)
+    for axis, largest in limited.items():
+        size = (largest // axis.step + 1) * axis.step
+        found = _beyond(runs, axis, _too_long(runs, axis, size))
+        what = "rows" if axis.kind == "batch" else "positions"
+        yield Check(
+            name="beyond maximum" if len(limited) == 1 else f"beyond maximum {axis.name}",
+            passed=not found,
+            compared=f"{size} {what}, where the model takes {largest}",
+            where="; ".join(found),
+        )
+
+
+def _beyond(runs: Runs, axis: Axis, batch: Batch) -> list[str]:
+    """What is wrong with how a batch is taken that has more on `axis` than the model takes."""
+    subject, found = runs.subject, []
+    shipped = subject.limits.get(axis.name)
     try:
         limits = {axis.name: shipped} if shipped else {}
         empty = [past.name for past in subject.interface.axes_of("past")]
@@ -44,12 +55,7 @@ def examine(runs: Runs) -> Iterator[Check]:
         and not _fails(lambda: runs.run(batch))
     ):
         found.append("PyTorch refuses it, and the graph computes something")
-    yield Check(
-        name="beyond maximum",
-        passed=not found,
-        compared=f"{axis.largest + 1} positions, where the model takes {axis.largest}",
-        where="; ".join(found),
-    )
+    return found
 
 
 def _between_steps(runs: Runs) -> Iterator[Check]:
@@ -69,10 +75,13 @@ def _between_steps(runs: Runs) -> Iterator[Check]:
         yield Check(name="between steps", passed=not found, compared=f"steps: {said}", where="; ".join(found))
 
 
-def _limited(runs: Runs) -> Axis | None:
-    """The axis of positions that has a limit: a sum before its parts, which may have none of their own."""
-    axes = (*runs.subject.interface.axes_of("sum"), *runs.subject.interface.axes_of("length"))
-    return next((axis for axis in axes if axis.largest is not None), None)
+def _limited(interface: Interface) -> dict[Axis, int]:
+    """The axes of positions and rows that have a limit, and that limit. A part of a sum that has the same is left
+    out: what is too long for the one is too long for the other.
+    """
+    sums = {(part, total.largest) for total in interface.axes_of("sum") for part in total.parts}
+    axes = (*interface.axes_of("sum"), *interface.axes_of("length"), *interface.axes_of("batch"))
+    return {axis: axis.largest for axis in axes if axis.largest and (axis.name, axis.largest) not in sums}
 
 
 def _too_long(runs: Runs, axis: Axis, size: int) -> Batch:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -43,7 +43,17 @@ def compare_all(runs: Runs) -> Numbers:
         wrong = any(finding.badness > 1 for finding in found)
         kinds[batch.kind] = (failed + wrong, count + 1)
         failing = batch if wrong and failing is None else failing
-    return Numbers(checks=tuple(worst_of(findings)), failing=failing, kinds=kinds, runs=works)
+    checks = (*worst_of(findings), *_never_compared(findings, runs.subject.interface))
+    return Numbers(checks=checks, failing=failing, kinds=kinds, runs=works)
+
+
+def _never_compared(findings: Iterable[Finding], interface: Interface) -> Iterator[Check]:
+    """A failed check for every output that meant nothing in any batch: nobody knows whether it is right."""
+    compared = {finding.check for finding in findings}
+    for name in (f"parity.{output}" for output in interface.output_names()):
+        if name not in compared:
+            where = "no batch had a valid value to compare"
+            yield Check(name=name, passed=False, compared="0 batches", worst=float("inf"), limit=1.0, where=where)
 
 
 def agrees(runs: Runs, batch: Batch, session: ort.InferenceSession | None = None) -> bool:
@@ -61,10 +71,10 @@ def _findings(case: Case, interface: Interface, rule: Rule, usual: dict[str, Usu
     findings: list[Finding] = []
     for output in interface.outputs:
         name, values = output.name, case.values(output)
-        if not values.valid.any():
-            continue
         if values.candidate.shape != values.reference.shape:
             findings += parity(values, rule, usual[name])
+            continue
+        if not values.valid.any():
             continue
         usual[name] = usual[name].seen(values)
         findings += parity(values, rule, usual[name])

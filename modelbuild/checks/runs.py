@@ -22,7 +22,7 @@ from modelbuild.interface import Interface, Output
 from modelbuild.parity import Rule, Usual, Values
 from modelbuild.runtime.session import SessionSettings, open_session
 from modelbuild.samples import Batch, sample
-from modelbuild.sizes import longest, typical_sizes
+from modelbuild.sizes import largest, longest, typical_sizes
 from modelbuild.tasks import TEXT_INPUTS
 from modelbuild.tokenizer import tokenize
 
@@ -168,6 +168,10 @@ def batches_of(subject: Subject) -> Iterator[Batch]:
         most = longest(interface)
         for size, length, mask in ((1, most, "ones"), (2, max(1, most - 1), "left")):
             yield sample(interface, typical_sizes(interface, batch=size, length=length), mask=mask, rng=rng)
+    if validation.include_maximum and (pasts := interface.axes_of("past")):
+        full = max(largest(interface, past) for past in pasts)
+        rng = np.random.default_rng(validation.seed)
+        yield sample(interface, typical_sizes(interface, batch=1, length=1, past=full), mask="ones", rng=rng)
     for axis, size in subject.component.branches.items():
         smallest = {extent.name: extent.smallest for extent in interface.axes_of("extent")}
         sizes = typical_sizes(interface, batch=1, length=1) | smallest | {axis: size}
@@ -181,17 +185,24 @@ def batches_of(subject: Subject) -> Iterator[Batch]:
 def takes_text(interface: Interface) -> bool:
     """Whether what a tokenizer makes of texts, `(batch, sequence)`, can be given to the graph."""
     ids = interface.content("token_ids")
-    return ids is not None and [interface.axis(str(axis)).kind for axis in ids.shape] == ["batch", "length"]
+    return (
+        ids is not None
+        and ids.name in TEXT_INPUTS
+        and [interface.axis(str(axis)).kind for axis in ids.shape] == ["batch", "length"]
+    )
 
 
 def _text_batch(subject: Subject, side: str) -> Batch:
     """Real sentences, padded on that side, with nothing in the cache."""
     interface = subject.interface
+    ids = interface.content("token_ids")
+    assert ids is not None  # it takes text
+    axis = interface.axis(str(ids.shape[1]))
     names = [name for name in TEXT_INPUTS if name in interface.input_names()]
-    length = min(_TEXT_LENGTH, longest(interface))
+    length = min(_TEXT_LENGTH, largest(interface, axis))
     arrays = tokenize(subject.tokenizer, TEXTS, names, padding_side=side, max_length=length)
-    rows, columns = arrays[names[0]].shape
-    sizes = typical_sizes(interface, batch=rows, length=columns) | {"sequence": columns}
+    rows, columns = arrays[ids.name].shape
+    sizes = typical_sizes(interface, batch=rows, length=columns) | {axis.name: columns}
     return sample(
         interface, sizes, mask="ones", rng=np.random.default_rng(0), given=arrays, kind=f"text with {side} padding"
     )

@@ -13,6 +13,7 @@ from modelbuild.checks.subject import Subject
 from modelbuild.digest import sha256_file
 from modelbuild.errors import ExportError, PackageError
 from modelbuild.golden_text import FILE_NAME, Encoded, GoldenText, golden_text, read_golden_text
+from modelbuild.interface import Interface
 from modelbuild.model_files import TOKENIZER_CONFIG, TOKENIZER_FILES, VOCABULARY_FILES
 from modelbuild.report import Check
 from modelbuild.samples import sample
@@ -76,14 +77,21 @@ def _golden(subject: Subject) -> tuple[GoldenText | None, list[str]]:
 
 def _max_length(subject: Subject) -> Iterator[str]:
     settings, fault = read_object(subject.tokenizer / TOKENIZER_CONFIG)
-    given, limit = settings.get("model_max_length"), longest(subject.interface)
+    given, limit = settings.get("model_max_length"), _limit(subject.interface)
     key = f"{TOKENIZER_CONFIG} model_max_length"
     if fault or given is None:
-        yield f"{key}: missing, the model takes {limit}"
+        yield from [] if limit is None else [f"{key}: missing, the model takes {limit}"]
     elif not isinstance(given, int | float) or isinstance(given, bool) or given < 1:
-        yield f"{key}: {show(given)} is no length, the model takes {limit}"
-    elif given > limit:
+        yield f"{key}: {show(given)} is no length, the model takes {limit or 'any'}"
+    elif limit is not None and given > limit:
         yield f"{key}: {given:.6g}, the model takes {limit}"
+
+
+def _limit(interface: Interface) -> int | None:
+    """How many tokens the graph takes, None where it takes any number."""
+    ids = interface.content("token_ids")
+    axes = [axis for axis in interface.axes if ids and (axis.name in ids.shape or set(axis.parts) & set(ids.shape))]
+    return longest(interface) if any(axis.largest for axis in axes) else None
 
 
 def _inputs(subject: Subject, shipped: GoldenText, golden: GoldenText | None) -> Iterator[str]:

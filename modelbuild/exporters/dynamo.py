@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import itertools
 import logging
 import re
 import sys
@@ -11,7 +10,6 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx_ir as ir
 import torch
 from onnx_ir.passes.common import RemoveUnusedNodesPass
@@ -24,6 +22,9 @@ from modelbuild.graph_source import OwnGraph
 from modelbuild.interface import Axis, Interface
 from modelbuild.node_tags import CLASSES_KEY, SCOPES_KEY
 from modelbuild.samples import Batch
+from modelbuild.sizes import UNLIMITED
+from modelbuild.source_lines import forget_source_lines
+from modelbuild.split_slices import slice_splits
 from modelbuild.tagging import tag_exported
 from modelbuild.tasks import Task
 
@@ -32,7 +33,6 @@ OLDEST_NATIVE_OPSET = 18
 # right as well is for validation to say.
 _SMALLEST, _LARGEST_BATCH = 2, 1 << 16
 _NO_OPERATOR = re.compile(r"No ONNX function found for <OpOverload\(op='([\w.]+)'")
-_STACK_TRACE = "pkg.torch.onnx.stack_trace"
 
 
 def export(component: Component, task: Task, traced: Batch, opset: int, own: OwnGraph | None, out: Path) -> None:
@@ -51,7 +51,7 @@ def export(component: Component, task: Task, traced: Batch, opset: int, own: Own
     reached = graph.opset_imports.get("")
     if reached != opset:
         raise ExportError(f"the exporter gave opset {reached} where {opset} was asked", hint="choose another opset")
-    _forget_source_lines(graph)
+    forget_source_lines(graph)
     _tag_from_the_model(graph)
     ir.save(graph, out, external_data=data_file(out.name))
     tag_exported(out, component.module.model)
@@ -152,30 +152,36 @@ def _require_all_sizes(name: str, program: torch.export.ExportedProgram, compone
     placeholders = [node for node in program.graph.nodes if node.name in program.graph_signature.user_inputs]
     for value, node in zip(interface.inputs, placeholders, strict=True):
         for axis, size in zip(value.shape, node.meta["val"].shape, strict=True):
-            if isinstance(axis, int):
-                continue
-            smallest = max(_SMALLEST, interface.axis(axis).smallest)
-            largest = interface.axis(axis).largest or (_LARGEST_BATCH if interface.axis(axis).kind == "batch" else 0)
-            largest = min(largest, component.branches.get(axis, largest + 1) - 1)
-            held = None if isinstance(size, int) else _held(program, size.node.expr, interface.axis(axis).step)
-            smallest, largest = (
-                max(_SMALLEST, smallest // interface.axis(axis).step),
-                largest // interface.axis(axis).step,
-            )
-            hint = "remove the branch from forward, or make it one on values (torch.where, torch.cond)"
-            if isinstance(size, int):
-                problem = f"{axis} was taken for the constant {size}"
-                hint = "forward takes it for a number (in a loop, int() or a branch): use operations on tensors instead"
-            elif held and (held.lower > smallest or held.upper < largest):
-                sizes = f"{held.lower} to {held.upper}" if held.upper < largest else f"{held.lower} and more"
-                problem = f"the model branches on {axis}: what was exported holds for {sizes} only"
-            else:
-                continue
-            raise ExportError(
-                problem,
-                where=name,
-                hint=hint,
-            )
+            if isinstance(axis, str):
+                wanted = _sizes_to_hold(interface.axis(axis), component.branches.get(axis))
+                _require_sizes(name, program, interface.axis(axis), size, wanted)
+
+
+def _sizes_to_hold(axis: Axis, branch: int | None) -> tuple[int, int]:
+    """The smallest and the largest size, in steps, that must be right; the size of a known `branch` is validated."""
+    tried = UNLIMITED if axis.kind in ("length", "past") else 0
+    largest = axis.largest or (_LARGEST_BATCH if axis.kind == "batch" else tried)
+    largest = largest if branch is None else min(largest, branch - 1)
+    return max(_SMALLEST, max(_SMALLEST, axis.smallest) // axis.step), largest // axis.step
+
+
+def _require_sizes(
+    name: str, program: torch.export.ExportedProgram, axis: Axis, size: Any, wanted: tuple[int, int]
+) -> None:
+    """Raise ExportError unless `size`, which the program has for `axis`, stands for every size that is wanted."""
+    hint = "remove the branch from forward, or make it one on values (torch.where, torch.cond)"
+    if isinstance(size, int):
+        problem = f"{axis.name} was taken for the constant {size}"
+        hint = "forward takes it for a number (in a loop, int() or a branch): use operations on tensors instead"
+        raise ExportError(problem, where=name, hint=hint)
+    held = _held(program, size.node.expr, axis.step)
+    if held is None and axis.kind != "sum":  # what a sum is made of is looked at itself
+        problem = f"the sizes of {axis.name} that it holds for are not known: it is {size.node.expr}"
+        raise ExportError(problem, where=name, hint=hint)
+    if held is not None and (held.lower > wanted[0] or held.upper < wanted[1]):
+        sizes = f"{held.lower} to {held.upper}" if held.upper < wanted[1] else f"{held.lower} and more"
+        problem = f"the model branches on {axis.name}: what was exported holds for {sizes} only"
+        raise ExportError(problem, where=name, hint=hint)
 
 
 def _name_axes(graph: ir.Model, interface: Interface) -> None:
@@ -201,50 +207,9 @@ def _tag_from_the_model(graph: ir.Model) -> None:
 
 def _converted(graph: ir.Model, opset: int) -> ir.Model:
     """`graph` at an older opset. The converter drops metadata, so each node gets its own back, by name."""
-    _slice_splits(graph)
+    slice_splits(graph)
     metadata = {node.name: dict(node.metadata_props) for node in graph.graph}
     version_converter.convert_version(graph, target_version=opset, fallback=True)
     for node in graph.graph:
         node.metadata_props.update(metadata.get(node.name, {}))
     return graph
-
-
-def _slice_splits(graph: ir.Model) -> None:
-    """Make slices of every Split into parts of known sizes: the converter has no way back from opset 18's."""
-    for node in list(graph.graph):
-        sizes = _sizes_of_parts(node) if node.op_type == "Split" else ()
-        for number, end in enumerate(itertools.accumulate(sizes)):
-            _slice_part(graph, node, number, end - sizes[number], end)
-        if sizes:
-            graph.graph.remove(node, safe=True)
-
-
-def _sizes_of_parts(split: ir.Node) -> tuple[int, ...]:
-    """How long each part is, or nothing where that depends on the input."""
-    axis = split.attributes.get_int("axis", 0)
-    sizes = [part.shape[axis] if part.shape is not None else None for part in split.outputs]
-    known = tuple(size for size in sizes if isinstance(size, int))
-    return known if len(known) == len(sizes) else ()
-
-
-def _slice_part(graph: ir.Model, split: ir.Node, number: int, start: int, end: int) -> None:
-    """Put a Slice in the place of one part of a Split, under the part's name."""
-    part = split.outputs[number]
-    bounds = {"start": start, "end": end, "axis": split.attributes.get_int("axis", 0)}
-    constants = [ir.tensor(np.array([value]), name=f"{part.name}_{bound}") for bound, value in bounds.items()]
-    values = [ir.Value(name=constant.name, const_value=constant, shape=constant.shape) for constant in constants]
-    for value in values:
-        value.dtype = ir.DataType.INT64
-        graph.graph.initializers.add(value)
-    node = ir.node("Slice", [split.inputs[0], *values], name=f"{split.name}_part_{number}")
-    node.metadata_props.update(split.metadata_props)
-    graph.graph.insert_before(split, node)
-    ir.convenience.replace_all_uses_with(part, node.outputs[0], replace_graph_outputs=True)
-    node.outputs[0].shape, node.outputs[0].type = part.shape, part.type
-    part.name, node.outputs[0].name = None, part.name
-
-
-def _forget_source_lines(graph: ir.Model) -> None:
-    """Drop the Python stack traces on nodes: they are paths of this machine, and change when nothing else does."""
-    for node in ir.traversal.RecursiveGraphIterator(graph.graph):
-        node.metadata_props.pop(_STACK_TRACE, None)

@@ -19,11 +19,11 @@ from modelbuild.graph_source import OwnGraph, verify_graph
 from modelbuild.interface import Interface
 from modelbuild.runtime.session import SEE_MESSAGE, SessionSettings, open_session
 from modelbuild.samples import Batch
+from modelbuild.source_lines import every_node, forget_source_lines
 from modelbuild.suggest import did_you_mean
 from modelbuild.tagging import tag_exported
 from modelbuild.tasks import Task
 
-_STACK_TRACE = "pkg.torch.onnx.stack_trace"
 # How ONNX Runtime says what it would have taken, and what the file calls it.
 _LIMITS = {"opset": r"domain ai\.onnx is till opset (\d+)", "IR version": r"max supported IR version: (\d+)"}
 
@@ -42,7 +42,7 @@ def export(component: Component, task: Task, traced: Batch, opset: int, own: Own
     _take_inputs(graph, own, component.interface)
     _take_outputs(graph, own, component.interface)
     _name_axes(graph, component.interface)
-    _forget_source_lines(graph)
+    forget_source_lines(graph)
     ir.save(graph, out, external_data=data_file(out.name))
     tag_exported(out, component.module.model)
     _require_opens(graph, own, out)
@@ -52,9 +52,10 @@ def _read(path: Path) -> ir.Model:
     """The model, with all its weights within reach: onnx_ir writes those of attributes only when they are in memory."""
     try:
         graph = ir.load(path)
-        for node in ir.traversal.RecursiveGraphIterator(graph.graph):
+        for node in every_node(graph):
             for name, attribute in node.attributes.items():
                 if isinstance(attribute.value, ir.ExternalTensor):
+                    attribute.value.base_dir = path.parent  # onnx_ir knows it for the graph, and not for functions
                     (loaded,) = convert_tensors_from_external([attribute.value])
                     node.attributes[name] = ir.AttrTensor(name, loaded)
     except Exception as error:
@@ -187,13 +188,6 @@ def _named(shape: ir.Shape, names: Mapping[str, str | None], anonymous: Sequence
         default = anonymous[place] if place < len(anonymous) else None
         axes.append(default if symbol is None else names.get(symbol, symbol) if isinstance(symbol, str) else symbol)
     return ir.Shape(axes)
-
-
-def _forget_source_lines(graph: ir.Model) -> None:
-    """Drop the Python stack traces on nodes, which both of torch's exporters may leave: they are paths of a machine."""
-    for node in ir.traversal.RecursiveGraphIterator(graph.graph):
-        node.metadata_props.pop(_STACK_TRACE, None)
-        node.doc_string = None
 
 
 def _require_opens(graph: ir.Model, own: OwnGraph, written: Path) -> None:

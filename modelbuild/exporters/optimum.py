@@ -37,7 +37,7 @@ def export(component: Component, task: Task, traced: Batch, opset: int, own: Own
         with warnings.catch_warnings():  # of the tracer, about branches in code that is not ours; validation finds them
             warnings.simplefilter("ignore")
             graph = _exported(component.module.model, task, opset, Path(scratch))
-        _order_inputs(graph, list(traced.inputs))
+        _order_inputs(graph, list(traced.inputs), type(component.module.model).__name__)
         _name_axes(graph)
         ir.save(graph, out, external_data=data_file(out.name))
     tag_exported(out, component.module.model)
@@ -55,10 +55,14 @@ def _exported(model: torch.nn.Module, task: Task, opset: int, scratch: Path) -> 
     return ir.load(scratch / MODEL_FILE)
 
 
-def _order_inputs(graph: ir.Model, names: list[str]) -> None:
+def _order_inputs(graph: ir.Model, names: list[str], model: str) -> None:
     found = {value.name: value for value in graph.graph.inputs}
     if not set(names) - OPTIONAL_INPUTS <= set(found) <= set(names):
-        raise ExportError(f"Optimum's graph takes {', '.join(map(str, found))}", hint=f"expected {', '.join(names)}")
+        raise ExportError(
+            f"Optimum's graph takes {', '.join(map(str, found))}",
+            where=model,
+            hint=f"it should take {', '.join(names)}; try exporter=dynamo",
+        )
     graph.graph.inputs[:] = [found[name] for name in names if name in found]
 
 

@@ -147,7 +147,7 @@ def _interface(task: Task, names: tuple[str, ...], limits: Limits, layers: tuple
         axes=(
             Axis(name="batch", kind="batch"),
             Axis(name="sequence", kind="length", largest=most),
-            Axis(name="past", kind="past", smallest=0, largest=most - 1),
+            Axis(name="past", kind="past", smallest=0, largest=most and most - 1),
             Axis(name="total", kind="sum", largest=most, parts=("past", "sequence")),
         ),
     )

@@ -33,6 +33,7 @@ from modelbuild.module_config import config_of
 from modelbuild.module_loading import UserModule
 from modelbuild.reference import load_reference, parse_config, verify_source
 from modelbuild.report import Report
+from modelbuild.sizes import UNLIMITED
 from modelbuild.stage_spec import FolderFiles, ModuleFiles, SidecarSpec
 from modelbuild.tasks import TASKS, Task
 from modelbuild.text_limits import limits_of
@@ -72,8 +73,8 @@ def run(spec: SidecarSpec, inputs: Mapping[str, Path], out: Path) -> Report:
     has_tokenizer = any((tokenizer / name).is_file() for name in VOCABULARY_FILES)
     if has_tokenizer:
         positions = _positions(json.loads(text_config.read_text(encoding="utf-8")))
-        write_golden_text(golden_text(tokenizer, max_length=positions), tokenizer)
-        changed |= _fix_max_length(positions, tokenizer)
+        write_golden_text(golden_text(tokenizer, max_length=positions or UNLIMITED), tokenizer)
+        changed |= _fix_max_length(positions, tokenizer) if positions else {}
     files = sorted(path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file())
     return Report(stage="sidecar", facts={"status": "auto", "files": files, "tokenizer": has_tokenizer, "set": changed})
 
@@ -153,8 +154,8 @@ def _generation(config: Mapping[str, Any], out: Path) -> dict[str, Any]:
     return {f"{GENERATION_CONFIG} {key}": value for key, value in _changes(given or {}, settings).items()}
 
 
-def _positions(config: Mapping[str, Any]) -> int:
-    """The number of tokens that the model can take."""
+def _positions(config: Mapping[str, Any]) -> int | None:
+    """The number of tokens that the model can take, None where any number will do."""
     try:
         return limits_of(parse_config(config)).max_positions
     except (AttributeError, TypeError, ValueError) as error:

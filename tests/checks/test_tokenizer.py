@@ -149,6 +149,16 @@ def test_a_maximum_length_that_the_model_cannot_take_is_found(length: Any, where
     assert where in faults["tokenizer max length"]
 
 
+@pytest.mark.parametrize(("length", "faulty"), [(10**30, False), (4096, False), (None, False), ("x", True), (0, True)])
+def test_any_maximum_length_is_right_for_a_model_without_a_limit(subject: Subject, length: Any, faulty: bool) -> None:
+    axes = tuple(axis.model_copy(update={"largest": None}) for axis in subject.interface.axes)
+    free = replace(subject.component, interface=subject.interface.model_copy(update={"axes": axes}))
+    path = subject.sidecar / "tokenizer_config.json"
+    settings = json.loads(path.read_text(encoding="utf-8")) | {"model_max_length": length}
+    path.write_text(json.dumps(settings), encoding="utf-8")
+    assert ("tokenizer max length" in _faults(replace(subject, component=free))) is faulty
+
+
 def test_a_tokenizer_of_another_model_is_found(subject: Subject) -> None:
     words = [*WORDS[:5], *reversed(WORDS[5:])]
     save_wordpiece(subject.sidecar, words, model_max_length=16)

@@ -14,6 +14,7 @@ import onnx
 import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
+from onnx.external_data_helper import set_external_data
 from processes import builds, run, stages_started
 from tiny_models import WEIGHTS_FILE
 
@@ -181,6 +182,42 @@ def test_inner_axes_that_have_the_tasks_names_already_are_not_taken_for_the_same
 def test_paths_of_the_machine_that_exported_it_do_not_come_along(path: Path) -> None:
     assert b"colleague" in path.read_bytes()
     assert not any(b"colleague" in file.read_bytes() for file in exported(path).iterdir())
+
+
+def in_function(path: Path) -> None:
+    """Their file, with the first node as a function of its own whose table is kept outside, and its lines known."""
+    model = onnx.load(path)
+    table = next(tensor for tensor in model.graph.initializer if tensor.name == "table")
+    (path.parent / "rows.bin").write_bytes(numpy_helper.to_array(table).tobytes())
+    weight = numpy_helper.from_array(numpy_helper.to_array(table), "rows")
+    set_external_data(weight, "rows.bin", length=len(table.raw_data))
+    weight.ClearField("raw_data")
+    body = [
+        helper.make_node("Constant", [], ["table"], value=weight, doc_string="/home/colleague/model.py"),
+        helper.make_node("Gather", ["table", "ids"], ["rows"]),
+    ]
+    body[1].metadata_props.add(key=TRACE, value="/home/colleague/model.py")
+    opsets = [helper.make_opsetid("", 17)]
+    function = helper.make_function("theirs", "Look", ["ids"], ["rows"], body, opsets)
+    function.doc_string = "/home/colleague/model.py"
+    model.functions.append(function)
+    model.opset_import.append(helper.make_opsetid("theirs", 1))
+    model.graph.node[0].CopyFrom(helper.make_node("Look", ["ids"], ["rows"], domain="theirs"))
+    model.graph.node[1].doc_string = ""
+    model.graph.initializer.remove(table)
+    path.write_bytes(model.SerializeToString())
+
+
+def test_functions_of_the_file_keep_no_paths_either_and_bring_their_weights(path: Path) -> None:
+    expected = outputs_of(exported(path) / MODEL_FILE, arrays(), "last_hidden_state")
+    in_function(path)
+    assert list(located(path).data) == ["rows.bin"]
+    assert b"colleague" in path.read_bytes()
+    out = exported(path)
+    assert not any(b"colleague" in file.read_bytes() for file in out.iterdir())
+    for gone in (path.parent / "rows.bin", path):
+        gone.unlink()
+    np.testing.assert_array_equal(outputs_of(out / MODEL_FILE, arrays(), "last_hidden_state"), expected)
 
 
 @pytest.mark.parametrize("one_file", [True, False])

@@ -273,3 +273,19 @@ def test_a_graph_that_optimum_exported_with_its_cache_can_be_brought_along(tmp_p
     source = ["model=path", f"model.source.path={tmp_path / 'source'}", "task=text-generation"]
     package = build(scratch, *source, *own, *FAST)
     assert load(package).manifest.graphs["model"].sums == {"total": ("past", "sequence")}
+
+
+@pytest.mark.parametrize(
+    ("config", "limits"),
+    [
+        (transformers.BloomConfig(vocab_size=64, hidden_size=32, n_layer=2, n_head=4), {}),
+        (
+            transformers.MptConfig(vocab_size=64, d_model=32, n_layers=2, n_heads=4, max_seq_len=16),
+            {"sequence": 16, "past": 15, "total": 16},
+        ),
+    ],
+)
+def test_a_decoder_without_a_table_of_positions_has_no_limit(config: Any, limits: dict[str, int]) -> None:
+    model = transformers.AutoModelForCausalLM.from_config(config).eval()
+    (component,) = causal_lm.components(model, TASKS["text-generation"])
+    assert component.interface.limits() == limits

@@ -146,6 +146,16 @@ def test_a_model_max_length_that_the_model_can_take_stays(tmp_path: Path) -> Non
     assert "tokenizer_config.json model_max_length" not in facts["set"]
 
 
+@pytest.mark.parametrize("length", [{}, {"model_max_length": 10**30}, {"model_max_length": 4096}])
+def test_a_model_that_takes_any_number_of_tokens_has_its_tokenizer_left_alone(
+    length: dict[str, Any], tmp_path: Path
+) -> None:
+    free = BERT | {"max_position_embeddings": 0}
+    out, facts = _run(tmp_path, free, tokenizer_config__json=json.dumps(SETTINGS | length))
+    assert json.loads((out / "tokenizer_config.json").read_text(encoding="utf-8")) == SETTINGS | length
+    assert "tokenizer_config.json model_max_length" not in facts["set"]
+
+
 def test_a_tokenizer_without_settings_gets_those_that_it_needs(tmp_path: Path) -> None:
     out, _ = _run(tmp_path, BERT, tokenizer=False, vocab__txt="\n".join(WORDS))
     assert json.loads((out / "tokenizer_config.json").read_text(encoding="utf-8")) == {"model_max_length": 16}

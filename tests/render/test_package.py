@@ -565,15 +565,16 @@ def test_readme_shows_what_an_initialized_model_is_made_of() -> None:
     assert "| config: hidden_size | 32 |" in package_readme(manifest(source=source), PASSED, OFF)
 
 
+@pytest.mark.parametrize("task", ["feature-extraction", "custom"])
 @pytest.mark.parametrize("names", [("model",), ("encoder", "decoder")])
 def test_readme_code_runs_in_the_folder_of_a_package(
-    names: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    names: tuple[str, ...], task: TaskName, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, script = tmp_path / "package", tmp_path / "block.py"
     folder.mkdir()
     package = write_package(folder, names)
     monkeypatch.chdir(folder)
-    runtime, plain = code_blocks(package_readme(package, PASSED, OFF))
+    runtime, plain = code_blocks(package_readme(replace(package, task=task), PASSED, OFF))
     for block in (runtime, plain):
         script.write_text(block)
         assert len(runpy.run_path(str(script))["outputs"]) == 1

@@ -194,7 +194,7 @@ def _summary(hierarchy: Hierarchy) -> dict[str, Any]:
         "tree": {
             path: {
                 "class": module.class_name,
-                "nodes": module.shipped_nodes if hierarchy.shipped else module.nodes,
+                "nodes": hierarchy.nodes_of(module),
                 "parameters": module.parameters,
             }
             for path, module in hierarchy.modules.items()

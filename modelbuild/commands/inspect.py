@@ -11,10 +11,10 @@ from typing import Any
 
 from modelbuild.errors import ConfigError, HostError, PackageError
 from modelbuild.hierarchy import Hierarchy
-from modelbuild.manifest import Manifest, read_manifest
-from modelbuild.signature import Signature, signature_to_dict
+from modelbuild.manifest import GraphRecord, Manifest, read_manifest
+from modelbuild.signature import signature_to_dict
 
-Graphs = list[tuple[str, Signature, Hierarchy]]
+Graphs = list[tuple[str, GraphRecord, Hierarchy]]
 
 
 def run(words: list[str]) -> int:
@@ -28,14 +28,15 @@ def run(words: list[str]) -> int:
         raise PackageError("no such folder", where=str(folder), hint="give the folder of a package")
     manifest = read_manifest(folder)
     graphs = _graphs(manifest, folder)
+    libraries = _libraries(manifest, folder)
     if chosen.json:
-        print(json.dumps(_plain(manifest, graphs, chosen.depth), indent=2))
+        print(json.dumps(_plain(manifest, graphs, libraries, chosen.depth), indent=2))
         return 0
-    _printer()(manifest, graphs, chosen.depth)
+    _printer()(manifest, graphs, libraries, chosen.depth)
     return 0
 
 
-def _printer() -> Callable[[Manifest, Graphs, int | None], None]:
+def _printer() -> Callable[[Manifest, Graphs, list[str], int | None], None]:
     try:  # only now, for rich is not where packages are deployed, and --json does without
         from modelbuild.render.tree import print_package
     except ModuleNotFoundError as error:
@@ -66,23 +67,46 @@ def _chosen(words: list[str]) -> argparse.Namespace:
 
 
 def _graphs(manifest: Manifest, folder: Path) -> Graphs:
-    """The graphs of a package: name, signature, modules."""
+    """The graphs of a package: name, record, modules."""
+    for name, graph in manifest.graphs.items():
+        if not all(isinstance(value, dict) for value in (graph.limits, graph.opsets, graph.sums, graph.steps)):
+            raise PackageError(f"manifest.json is damaged: the axes or opsets of {name}", where=str(folder))
     try:
-        return [(name, graph.signature, Hierarchy.of_facts(graph.hierarchy)) for name, graph in manifest.graphs.items()]
+        return [(name, graph, Hierarchy.of_facts(graph.hierarchy)) for name, graph in manifest.graphs.items()]
     except PackageError as error:
         raise PackageError(f"manifest.json is damaged: {error.problems[0].what}", where=str(folder)) from error
 
 
-def _plain(manifest: Manifest, graphs: Graphs, depth: int | None) -> dict[str, Any]:
+def _libraries(manifest: Manifest, folder: Path) -> list[str]:
+    """The libraries of custom operators in a package: native code, which whoever opens it runs."""
+    found = manifest.session.get("custom_ops", []) if isinstance(manifest.session, dict) else None
+    if not isinstance(found, list):
+        raise PackageError("manifest.json is damaged: the session's custom_ops are no list", where=str(folder))
+    return [str(name) for name in found]
+
+
+def _plain(manifest: Manifest, graphs: Graphs, libraries: list[str], depth: int | None) -> dict[str, Any]:
     return {
         "name": manifest.name,
         "task": manifest.task,
         "source": dict(manifest.source),
         "verified": manifest.verified,
-        "graphs": {
-            name: {**signature_to_dict(signature), **_modules(hierarchy, depth)}
-            for name, signature, hierarchy in graphs
-        },
+        "providers": [{"name": name, "options": dict(options)} for name, options in manifest.providers],
+        "custom_ops": libraries,
+        "graphs": {name: _graph(record) | _modules(hierarchy, depth) for name, record, hierarchy in graphs},
+    }
+
+
+def _graph(record: GraphRecord) -> dict[str, Any]:
+    return {
+        "file": record.file,
+        "opsets": dict(record.opsets),
+        "oldest_onnxruntime": record.oldest_onnxruntime,
+        **signature_to_dict(record.signature),
+        "limits": dict(record.limits),
+        "may_be_empty": list(record.may_be_empty),
+        "sums": {name: list(parts) for name, parts in record.sums.items()},
+        "steps": dict(record.steps),
     }
 
 
@@ -92,7 +116,12 @@ def _modules(hierarchy: Hierarchy, depth: int | None) -> dict[str, Any]:
     return {
         "strategy": hierarchy.strategy,
         "coverage": {
-            name: {"nodes": found.nodes, "tagged_nodes": found.tagged_nodes, "share": found.share}
+            name: {
+                "nodes": found.nodes,
+                "tagged_nodes": found.tagged_nodes,
+                "share": found.share,
+                "astray_nodes": found.astray_nodes,
+            }
             for name, found in coverage.items()
             if found
         },

@@ -15,6 +15,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from modelbuild.decoding import DECODERS
 from modelbuild.manifest import GraphRecord, Manifest
 from modelbuild.providers import ort_name
 from modelbuild.render.formats import code, figure, is_number, literal, markdown, percent, plain, pretty, size
@@ -63,10 +64,12 @@ def _context(manifest: Manifest, validation: Report, benchmark: Report) -> dict[
 
 
 def _written_out(manifest: Manifest) -> dict[str, Any] | None:
-    """The only graph, where its inputs are few enough to be written out."""
+    """The only graph, where its inputs are few enough to be written out, and ones are inputs that it takes: nobody
+    knows that of a module of the user's own, which may be given anything.
+    """
     (name, record), *others = manifest.graphs.items()
-    few = len(record.signature.inputs) <= _WRITTEN_OUT
-    return _graph(name, record) if few and not others else None
+    few, known = len(record.signature.inputs) <= _WRITTEN_OUT, manifest.task != "custom"
+    return _graph(name, record) if few and known and not others else None
 
 
 def _needed(graphs: list[GraphRecord]) -> dict[str, Any]:
@@ -93,11 +96,14 @@ def _optimum(manifest: Manifest) -> dict[str, Any] | None:
         return None
     shown = SNIPPETS.get(task.name)
     found = preprocessors_in(task, manifest.files) if shown else None
+    generates = task.family in DECODERS
     return {
         "class": task.optimum_class,
         "preprocessors": found or (),
         "imports": shown.imports if shown and found is not None else (),
         "code": Markup(shown.code) if shown and found is not None else None,
+        "generates": generates,
+        "arrays": found is None and not generates and _written_out(manifest) is not None,
         "pipeline": task.pipeline if shown and found is not None and shown.asked else None,
         "asked": Markup(shown.asked) if shown else None,
     }

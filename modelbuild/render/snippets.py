@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container
 from dataclasses import dataclass
+from typing import cast
 
 from modelbuild.tasks import TASKS, Preprocessor, Task, TaskName
 
@@ -95,6 +96,14 @@ print(model.config.id2label[int(outputs.logits.argmax())])
 """,
         asked='"The harbour was quiet."',
     ),
+    "text-generation": Snippet(
+        code="""\
+encoded = tokenizer("The harbour was", return_tensors="pt", return_token_type_ids=False)
+made = model.generate(**encoded, max_new_tokens=16)
+print(tokenizer.decode(made[0], skip_special_tokens=True))
+""",
+        asked='"The harbour was", max_new_tokens=16',
+    ),
     "text2text-generation": Snippet(
         code="""\
 encoded = tokenizer("The harbour was quiet.", return_tensors="pt", return_token_type_ids=False)
@@ -136,4 +145,4 @@ def preprocessors_in(task: Task, files: Container[str]) -> tuple[tuple[str, str]
 
 def task_named(name: str) -> Task | None:
     """The task of that name, or None."""
-    return next((task for task in TASKS.values() if task.name == name), None)
+    return TASKS.get(cast(TaskName, name))

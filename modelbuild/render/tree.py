@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -11,27 +11,36 @@ from rich.text import Text
 from rich.tree import Tree
 
 from modelbuild.hierarchy import Hierarchy
-from modelbuild.manifest import Manifest
-from modelbuild.signature import Signature, TensorSpec
+from modelbuild.manifest import GraphRecord, Manifest
+from modelbuild.signature import TensorSpec
 
 _WIDE = 240
 
 
 def print_package(
-    manifest: Manifest, graphs: Iterable[tuple[str, Signature, Hierarchy]], depth: int | None = None
+    manifest: Manifest,
+    graphs: Iterable[tuple[str, GraphRecord, Hierarchy]],
+    libraries: Sequence[str] = (),
+    depth: int | None = None,
 ) -> None:
-    """The package, and each graph with `depth` levels of modules below the model itself, or all."""
+    """The package with its `libraries` of native code, and each graph with `depth` levels of modules below the model
+    itself, or all.
+    """
     console = Console(width=None if sys.stdout.isatty() else _WIDE, markup=False, highlight=False)
     status = manifest.validation.get("status")
     verified = f"verified{f' ({status})' if status else ''}" if manifest.verified else "UNVERIFIED"
     console.print(Text.assemble((manifest.name, "bold"), f"  {manifest.task}  ", (verified, "bold")))
     console.print(Text(f"source: {_source(manifest.source)}"))
-    for name, signature, hierarchy in graphs:
+    console.print(Text(f"providers: {', '.join(name for name, _ in manifest.providers)}"))
+    if libraries:
+        console.print(Text(f"native code: {', '.join(libraries)}"))
+    for name, record, hierarchy in graphs:
         console.print()
         console.print(Text(name, style="bold"))
-        for kind, tensors in (("takes", signature.inputs), ("gives", signature.outputs)):
+        console.print(Text(f"  {_file(record)}"))
+        for kind, tensors in (("takes", record.signature.inputs), ("gives", record.signature.outputs)):
             for tensor in tensors:
-                console.print(Text(f"  {kind} {_tensor(tensor)}"))
+                console.print(Text(f"  {kind} {_tensor(tensor, record.limits)}"))
         console.print(Text(f"  {_coverage(hierarchy)}"))
         if hierarchy.modules:
             console.print(_tree(hierarchy, depth))
@@ -42,8 +51,15 @@ def _source(source: Any) -> str:
     return ", ".join(f"{key} {value}" for key, value in plain.items()) or "unknown"
 
 
-def _tensor(tensor: TensorSpec) -> str:
-    return f"{tensor.name}: {tensor.dtype} ({', '.join(map(str, tensor.shape))})"
+def _file(record: GraphRecord) -> str:
+    opsets = ", ".join(f"opset {domain or 'ai.onnx'} {version}" for domain, version in record.opsets.items())
+    return f"{record.file}: {opsets}, ONNX Runtime {record.oldest_onnxruntime} or newer"
+
+
+def _tensor(tensor: TensorSpec, limits: Mapping[str, int]) -> str:
+    """Name, type and shape, with the largest size of an axis that has one."""
+    axes = [f"{axis} ≤ {limits[axis]}" if isinstance(axis, str) and axis in limits else axis for axis in tensor.shape]
+    return f"{tensor.name}: {tensor.dtype} ({', '.join(map(str, axes))})"
 
 
 def _coverage(hierarchy: Hierarchy) -> str:
@@ -52,7 +68,9 @@ def _coverage(hierarchy: Hierarchy) -> str:
         return f"none of its {exported.nodes} nodes says which module it comes from"
     said = f"{exported.tagged_nodes} of {exported.nodes} exported nodes"
     said += f", {shipped.tagged_nodes} of {shipped.nodes} of those that ship" if shipped else ""
-    return f"{said} say which module they come from ({hierarchy.strategy})"
+    astray = (shipped or exported).astray_nodes
+    lost = f"; {astray} name a module that the model does not have" if astray > 0 else ""
+    return f"{said} say which module they come from ({hierarchy.strategy}){lost}"
 
 
 def _tree(hierarchy: Hierarchy, depth: int | None) -> Tree:

@@ -24,14 +24,14 @@ from modelbuild.runtime.load import GOLDEN_FILE, load
 from modelbuild.runtime.session import SessionSettings, open_session
 from modelbuild.samples import Batch, sample
 from modelbuild.sizes import typical_sizes
-from modelbuild.stage_spec import FolderFiles, PackageSpec
+from modelbuild.stage_spec import FolderFiles, ModuleFiles, PackageSpec
 
 SPEC = PackageSpec
 REPORT: str | None = None
 
 _TOOLS = (
-    "modelbuild", "numpy", "onnx", "onnx-ir", "onnxruntime", "onnxruntime-gpu", "onnxscript", "optimum", "optimum-onnx",
-    "safetensors", "tokenizers", "torch", "transformers",
+    "diffusers", "modelbuild", "numpy", "onnx", "onnx-ir", "onnxruntime", "onnxruntime-gpu", "onnxscript", "optimum",
+    "optimum-onnx", "pillow", "safetensors", "tokenizers", "torch", "transformers",
 )  # fmt: skip
 _GOLDEN_BATCH, _GOLDEN_LENGTH = 2, 8
 
@@ -47,7 +47,7 @@ def run(spec: PackageSpec, inputs: Mapping[str, Path], out: Path) -> Report:
     for stage in ("optimize", "sidecar"):
         shutil.copytree(inputs[stage], out, ignore=shutil.ignore_patterns("report.json"), dirs_exist_ok=True)
     components = read_report(inputs["optimize"] / "report.json").facts["components"]
-    _describe(out / CONFIG_FILE, components)
+    _describe(out / CONFIG_FILE, components, of_module=isinstance(spec.model.source, ModuleFiles))
     libraries = copy_libraries(spec.custom_ops, inputs, out)
     _write_golden(spec, components, out, libraries)
     manifest = _manifest(spec, components, validation, benchmark, out, libraries)
@@ -60,15 +60,17 @@ def run(spec: PackageSpec, inputs: Mapping[str, Path], out: Path) -> Report:
     return Report(stage="package", facts={"verified": manifest.verified, "files": len(files)})
 
 
-def _describe(config: Path, components: Mapping[str, Any]) -> None:
+def _describe(config: Path, components: Mapping[str, Any], *, of_module: bool) -> None:
     """Say in `config.json`, if there is one, under a key that Hugging Face's readers leave alone, what modules the
-    graphs are made of.
+    graphs are made of. A module of the user's own has there already which fields were inferred; what another original
+    has there is of no use here, for it may be a package that is built again.
     """
     if config.is_file():
         values = json.loads(config.read_text(encoding="utf-8"))
         modules = {name: Hierarchy.of_facts(facts["hierarchy"]) for name, facts in components.items()}
-        # A module of the user's own has there already which fields were inferred.
-        write_json(config, values | {"modelbuild": values.get("modelbuild", {}) | summary(modules)})
+        own = values.get("modelbuild")
+        kept = own if of_module and isinstance(own, dict) else {}
+        write_json(config, values | {"modelbuild": kept | summary(modules)})
 
 
 def _write_golden(spec: PackageSpec, components: Mapping[str, Any], out: Path, libraries: tuple[str, ...]) -> None:

@@ -6,10 +6,12 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from families.building import FAST, build
 
 from modelbuild.cli import main
 from modelbuild.hierarchy import Coverage, Hierarchy, Module
@@ -95,9 +97,11 @@ def test_it_prints_what_the_package_is_and_its_tree(package: Path, capsys: pytes
     assert lines == [
         "tiny  text-classification  verified (strict)",
         f"source: kind hub, repository org/tiny, revision {'0' * 40}",
+        "providers: cpu",
         "",
         "model",
-        "  takes input_ids: int64 (batch, sequence)",
+        "  model.onnx: opset ai.onnx 18, ONNX Runtime 1.14 or newer",
+        "  takes input_ids: int64 (batch, sequence ≤ 8)",
         "  gives logits: float32 (batch, 2)",
         "  9 of 9 exported nodes, 4 of 5 of those that ship say which module they come from (dynamo)",
         "TinyModel  4 nodes, 1 of its own, 100.0 % of parameters",
@@ -123,10 +127,50 @@ def test_programs_get_json(package: Path, capsys: pytest.CaptureFixture[str]) ->
     assert (told["name"], told["task"], told["verified"]) == ("tiny", "text-classification", True)
     graph = told["graphs"]["model"]
     assert graph["inputs"] == [{"name": "input_ids", "dtype": "int64", "shape": ["batch", "sequence"]}]
-    assert graph["coverage"]["shipped"] == {"nodes": 5, "tagged_nodes": 4, "share": 0.8}
+    assert graph["coverage"]["shipped"] == {"nodes": 5, "tagged_nodes": 4, "share": 0.8, "astray_nodes": 0}
+    assert (told["providers"], told["custom_ops"]) == ([{"name": "cpu", "options": {}}], [])
+    assert (graph["file"], graph["opsets"], graph["oldest_onnxruntime"]) == ("model.onnx", {"": 18}, "1.14")
+    assert graph["limits"] == {"sequence": 8}
     assert graph["modules"]["encoder"] == {
         "class": "Encoder", "nodes": 0, "nodes_with_children": 2, "parameters": 0, "parameters_with_children": 30,
     }  # fmt: skip
+
+
+def test_libraries_are_called_native_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_manifest(manifest(session={"custom_ops": ["custom_ops/libmine.so"]}), tmp_path)
+    assert main(["inspect", str(tmp_path)]) == 0
+    assert "native code: custom_ops/libmine.so" in capsys.readouterr().out.splitlines()
+    assert main(["inspect", str(tmp_path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["custom_ops"] == ["custom_ops/libmine.so"]
+
+
+def test_nodes_that_name_a_module_which_the_model_does_not_have_are_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shipped = Coverage(nodes=5, tagged_nodes=4, tags={"value": 6})
+    write_manifest(manifest(graphs={"model": graph(replace(HIERARCHY, shipped=shipped).facts())}), tmp_path)
+    assert main(["inspect", str(tmp_path)]) == 0
+    assert "(dynamo); 2 name a module that the model does not have" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_package_that_was_built_is_shown_as_it_was_built(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    package = build(tmp_path, "build=bert-tiny-text-classification", *FAST)
+    capsys.readouterr()
+    assert main(["inspect", str(package), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["task"], told["verified"], list(told["graphs"])) == ("text-classification", True, ["model"])
+    model = told["graphs"]["model"]
+    assert model["file"] == "model.onnx"
+    assert model["opsets"][""] in (17, 18, 20, 21)
+    assert [tensor["name"] for tensor in model["inputs"]] == ["input_ids", "attention_mask", "token_type_ids"]
+    assert model["modules"][""]["class"] == "BertForSequenceClassification"
+    assert model["modules"][""]["nodes_with_children"] == model["coverage"]["shipped"]["tagged_nodes"] > 0
+    assert main(["inspect", str(package)]) == 0
+    assert "BertForSequenceClassification" in capsys.readouterr().out
 
 
 def test_every_graph_of_a_package_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -205,6 +249,11 @@ def _edit(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], object
             _edit(lambda data: data["graphs"]["model"]["hierarchy"].update(modules={"encoder": "many"})),
             "manifest.json is damaged: the module hierarchy is damaged",
         ),
+        (
+            _edit(lambda data: data.update(session={"custom_ops": 1})),
+            "manifest.json is damaged: the session's custom_ops",
+        ),
+        (_edit(lambda data: data["graphs"]["model"].update(limits=3)), "manifest.json is damaged: the axes or opsets"),
         (_edit(lambda data: data.update(format=99)), "the package has format 99"),
     ],
 )

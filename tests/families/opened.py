@@ -18,6 +18,22 @@ _OFFLINE = {"HF_HUB_OFFLINE": "1", "ORT_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK":
 _HEAD = "import sys\nimport numpy as np\nfolder, given, answers = sys.argv[1], np.load(sys.argv[2]), {}\n"
 _TAIL = "\nnp.savez(sys.argv[3], **{name: np.asarray(value) for name, value in answers.items()})\n"
 
+# Each block of the README as somebody would run it who has copied it; `modelbuild` is the folder of this package.
+README_BLOCKS = """
+import contextlib, io, os, re
+from pathlib import Path
+
+os.chdir(folder)
+sys.path.insert(0, str(given["modelbuild"]))
+blocks = re.findall(r"^```python\\n(.*?)^```$", Path("README.md").read_text(), flags=re.MULTILINE | re.DOTALL)
+answers["kinds"] = [("pipeline(" in block, "ORTModel" in block) for block in blocks]
+for number, block in enumerate(blocks):
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(block, {})
+    answers[f"printed.{number}"] = printed.getvalue()
+"""
+
 
 def answers(script: str, package: Path, scratch: Path, **given: Any) -> Arrays:
     """What `script` puts into the dict `answers`, run in a new Python process that knows nothing of this package.

@@ -13,9 +13,10 @@ import torch
 import transformers
 from families.building import FAST, build
 from families.causal_checkpoints import CONFIGS, END, POSITIONS, save_decoder
-from families.opened import answers
+from families.opened import README_BLOCKS, answers
 from optimum.exporters.onnx import onnx_export_from_model
 
+import modelbuild
 from modelbuild.config.compose import compose
 from modelbuild.decoding import causal
 from modelbuild.decoding.follow import greedy
@@ -82,6 +83,16 @@ def test_optimum_and_the_runtime_make_the_texts_that_pytorch_makes(name: str, tm
     assert json.loads(str(found["pipeline"])) == pipe(TEXTS[0], **names["settings"])
     assert _by_the_runtime(package, scratch, names["tokenizer"]) == _unforced(original, names["tokenizer"])
     _fused_with_its_cache(scratch)
+    if name == "gpt2":
+        _readme_runs(package, scratch)
+
+
+def _readme_runs(package: Path, scratch: Path) -> None:
+    found = answers(README_BLOCKS, package, scratch, modelbuild=str(Path(modelbuild.__file__).parents[1]))
+    assert found["kinds"].tolist() == [[False, False], [False, True], [True, True], [False, False]]
+    printed = [str(found[f"printed.{number}"]) for number in range(len(found["kinds"]))]
+    assert all(text.strip() for text in printed)
+    assert "generated_text" in printed[2]
 
 
 def _by_the_runtime(package: Path, scratch: Path, tokenizer: Any) -> list[list[int]]:

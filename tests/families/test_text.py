@@ -11,7 +11,7 @@ import pytest
 import torch
 import transformers
 from families.building import FAST, build
-from families.opened import answers
+from families.opened import README_BLOCKS, answers
 from families.text_checkpoints import LABELS, ModelName, save_checkpoint
 
 import modelbuild
@@ -76,21 +76,6 @@ if str(given["pipeline"]):
     pipe = pipeline(str(given["pipeline"]), model=model, tokenizer=tokenizer, accelerator="ort")
     answers["pipeline"] = json.dumps(ask(pipe, task), default=float)
 """
-# Each block of the README as somebody would run it who has copied it.
-_README = """
-import contextlib, io, os, re
-from pathlib import Path
-
-os.chdir(folder)
-sys.path.insert(0, str(given["modelbuild"]))
-blocks = re.findall(r"^```python\\n(.*?)^```$", Path("README.md").read_text(), flags=re.MULTILINE | re.DOTALL)
-answers["kinds"] = [("pipeline(" in block, "ORTModel" in block) for block in blocks]
-for number, block in enumerate(blocks):
-    printed = io.StringIO()
-    with contextlib.redirect_stdout(printed):
-        exec(block, {})
-    answers[f"printed.{number}"] = printed.getvalue()
-"""
 
 
 @pytest.mark.parametrize(("task", "model"), TRIED, ids=["-".join(pair) for pair in TRIED])
@@ -109,7 +94,7 @@ def test_optimum_and_its_pipeline_answer_as_pytorch_does_and_the_readme_runs(
         "modelbuild": str(Path(modelbuild.__file__).parents[1]),
     }  # fmt: skip
     expected, asked = _of_pytorch(source, task, given)
-    found = answers(_SHARED + _OPTIMUM + _README, package, scratch, **given)
+    found = answers(_SHARED + _OPTIMUM + README_BLOCKS, package, scratch, **given)
     assert {name: found[name].shape for name in expected} == {name: array.shape for name, array in expected.items()}
     for name, array in expected.items():
         np.testing.assert_allclose(found[name], array, rtol=0, atol=1e-4)

@@ -18,6 +18,7 @@ import pytest
 import yaml
 from markdown_it import MarkdownIt
 
+from modelbuild.decoding import DECODERS
 from modelbuild.manifest import FileRecord, GraphRecord, Manifest, record_files, write_manifest
 from modelbuild.render.formats import clean, figure, literal, percent, size
 from modelbuild.render.package import TOP_MODULES, package_readme, report_html
@@ -394,6 +395,52 @@ def test_readme_uses_the_class_of_the_task(task: Task) -> None:
         compile(block, "README.md", "exec")
 
 
+def full(task: Task, *, several: bool, library: bool, lacking: str = "") -> Manifest:
+    """A package of `task` with all that goes with it, but for files whose name has `lacking` in it."""
+    names = ["config.json", "tokenizer.json", "preprocessor_config.json", "tokenizer/tokenizer_config.json"]
+    names += ["model_index.json"] if task.family == "diffusion" else []
+    return manifest(
+        task=task.name,
+        graphs={"first": graph(), "second": graph()} if several else {"model": graph()},
+        session={"custom_ops": ["custom_ops/libmine.so"]} if library else {},
+        files={name: FileRecord(size_bytes=1, sha256="ab" * 32) for name in names if not (lacking and lacking in name)},
+    )
+
+
+@pytest.mark.parametrize("library", [False, True], ids=["plain", "library"])
+@pytest.mark.parametrize("several", [False, True], ids=["one graph", "several graphs"])
+@pytest.mark.parametrize("task", TASKS.values(), ids=lambda task: task.name)
+def test_readme_has_no_block_that_python_cannot_read(task: Task, several: bool, library: bool) -> None:
+    for lacking in ("", "tokenizer", "config.json"):
+        readme = package_readme(full(task, several=several, library=library, lacking=lacking), PASSED, OFF)
+        blocks = code_blocks(readme)
+        assert len(blocks) >= 2
+        for block in blocks:
+            compile(block, "README.md", "exec")
+            registered = block.count("register_custom_ops_library")
+            assert registered == (library and "modelbuild.runtime" not in block)
+        assert ("Optimum has no class for it." in readme) is (not task.optimum_class)
+
+
+@pytest.mark.parametrize("task", TASKS.values(), ids=lambda task: task.name)
+def test_readme_has_the_tag_of_a_task_that_others_know(task: Task) -> None:
+    tag = front_matter(package_readme(full(task, several=False, library=False), PASSED, OFF)).get("pipeline_tag")
+    assert tag == (None if task.name == "custom" else task.name)
+
+
+@pytest.mark.parametrize("name", [name for name, task in TASKS.items() if task.family in DECODERS])
+def test_readme_of_a_decoder_without_its_tokenizer_gives_it_no_arrays_of_ones(name: TaskName) -> None:
+    optimum = code_blocks(package_readme(full(TASKS[name], several=False, library=False, lacking="token"), PASSED, OFF))
+    assert "give model.generate tensors" in optimum[1]
+    assert "**{" not in optimum[1]
+
+
+def test_readme_gives_a_module_of_ones_own_the_inputs_that_the_package_carries() -> None:
+    for block in code_blocks(package_readme(manifest(task="custom"), PASSED, OFF)):
+        assert 'np.load("golden.npz")' in block
+        assert "ones" not in block
+
+
 @pytest.mark.parametrize("name", SNIPPETS)
 def test_readme_shows_a_pipeline_for_every_task_that_has_one(name: TaskName) -> None:
     assert bool(SNIPPETS[name].asked) == (TASKS[name].pipeline is not None)
@@ -518,15 +565,16 @@ def test_readme_shows_what_an_initialized_model_is_made_of() -> None:
     assert "| config: hidden_size | 32 |" in package_readme(manifest(source=source), PASSED, OFF)
 
 
+@pytest.mark.parametrize("task", ["feature-extraction", "custom"])
 @pytest.mark.parametrize("names", [("model",), ("encoder", "decoder")])
 def test_readme_code_runs_in_the_folder_of_a_package(
-    names: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    names: tuple[str, ...], task: TaskName, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, script = tmp_path / "package", tmp_path / "block.py"
     folder.mkdir()
     package = write_package(folder, names)
     monkeypatch.chdir(folder)
-    runtime, plain = code_blocks(package_readme(package, PASSED, OFF))
+    runtime, plain = code_blocks(package_readme(replace(package, task=task), PASSED, OFF))
     for block in (runtime, plain):
         script.write_text(block)
         assert len(runpy.run_path(str(script))["outputs"]) == 1

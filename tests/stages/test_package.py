@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from transformers import AutoConfig
 from modelbuild.hierarchy import Hierarchy
 from modelbuild.manifest import read_manifest
 from modelbuild.runtime import load
+from modelbuild.stages import package
 
 pytestmark = pytest.mark.slow
 
@@ -64,6 +66,22 @@ def test_transformers_and_optimum_open_it_and_answer_as_without_the_key(packaged
     assert with_key == without
     assert torch.equal(_logits(packaged), _logits(plain))
     assert not np.isnan(_logits(packaged).numpy()).any()
+
+
+@pytest.mark.parametrize("value", ["text", {"inferred": ["hidden_size"], "format": 0}, None])
+def test_what_the_originals_config_has_under_our_key_is_replaced(value: Any, packaged: Path, tmp_path: Path) -> None:
+    shutil.copytree(packaged, tmp_path / "original")
+    config = tmp_path / "original" / "config.json"
+    told = json.loads(config.read_text(encoding="utf-8"))
+    config.write_text(json.dumps(told | {"modelbuild": value}), encoding="utf-8")
+    package._describe(
+        config, {"model": {"hierarchy": read_manifest(packaged).graphs["model"].hierarchy}}, of_module=False
+    )
+    assert json.loads(config.read_text(encoding="utf-8")) == told
+
+
+def test_its_tools_are_those_that_made_it(packaged: Path) -> None:
+    assert {"diffusers", "pillow", "torch", "transformers"} <= read_manifest(packaged).tools.keys()
 
 
 def test_a_package_without_config_has_its_modules_in_the_manifest(tmp_path: Path) -> None:

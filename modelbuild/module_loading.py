@@ -51,7 +51,8 @@ def load_module(files: ModuleFiles, folder: Path, weights: Path | None) -> UserM
         require_unchanged(folder / name, expected)
     with _seeded(declared.seed):
         code = _run(files, folder)
-        model = _called(code, declared.factory, declared.arguments, folder / files.main)
+        hint = "correct it, or model.source.arguments"
+        model = _called(code, declared.factory, declared.arguments, folder / files.main, folder, hint)
     if not isinstance(model, torch.nn.Module):
         raise ExportError(
             f"{declared.factory} gives {_kind(model)} and no torch.nn.Module",
@@ -83,6 +84,8 @@ class _Loader(SourceFileLoader):
 class _Finder:
     """Finds the files that a user's module imports from beside itself, and nothing else."""
 
+    of_a_build = True
+
     def __init__(self, folder: Path, files: Sequence[str]) -> None:
         self.known = {dotted_name(file): folder / file for file in files}
         self.folder = folder
@@ -98,15 +101,23 @@ class _Finder:
             return spec
         return None
 
-    def owns(self, name: str) -> bool:
-        """Whether a module of that name is one of these."""
-        return any(name == known or known.startswith(f"{name}.") for known in self.known)
+    def replaces(self, name: str, module: ModuleType | None) -> bool:
+        """Whether a module of that name is one of these, and the loaded one another, or one of an earlier build."""
+        if not any(name == known or known.startswith(f"{name}.") for known in self.known):
+            return False
+        if isinstance(getattr(module, "__loader__", None), _Loader):
+            return True
+        file = self.known.get(name)
+        if file is None:  # a package without an `__init__.py`
+            place = self.folder.joinpath(*name.split(".")).resolve()
+            return place not in [Path(loaded).resolve() for loaded in getattr(module, "__path__", ())]
+        return Path(getattr(module, "__file__", None) or "").resolve() != file.resolve()
 
 
 def _run(files: ModuleFiles, folder: Path) -> ModuleType:
     """The user's module after its file was run, with imports from beside it, under a name that nothing else has."""
     finder = _Finder(folder, list(files.files))
-    for name in [name for name in sys.modules if finder.owns(name)]:
+    for name in [name for name, module in sys.modules.items() if finder.replaces(name, module)]:
         del sys.modules[name]
     # It stays, so that imports inside functions find their files too.
     sys.meta_path[:] = [finder, *(other for other in sys.meta_path if not isinstance(other, _Finder))]
@@ -130,7 +141,9 @@ def _run(files: ModuleFiles, folder: Path) -> ModuleType:
     return module
 
 
-def _called(code: ModuleType, name: str, arguments: Mapping[str, Any], path: Path) -> Any:
+def _called(
+    code: ModuleType, name: str, arguments: Mapping[str, Any], path: Path, folder: Path, hint: str = "correct it"
+) -> Any:
     found = getattr(code, name, None)
     if not callable(found):
         own = [key for key, value in vars(code).items() if _is_own(code, value)]
@@ -144,11 +157,7 @@ def _called(code: ModuleType, name: str, arguments: Mapping[str, Any], path: Pat
         return found(**arguments)
     except (Exception, SystemExit) as error:
         said = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
-        raise ExportError(
-            f"{name}({said}) raised {described(error, path.parent)}",
-            where=str(path),
-            hint="correct it, or model.source.arguments",
-        ) from error
+        raise ExportError(f"{name}({said}) raised {described(error, folder)}", where=str(path), hint=hint) from error
 
 
 def _is_own(code: ModuleType, value: Any) -> bool:
@@ -178,7 +187,7 @@ def _of_example(code: ModuleType, files: ModuleFiles, folder: Path) -> dict[str,
     """What the function for examples gives, as declarations: its axes named, its numbers the bounds of others."""
     declared, path = files.declared, folder / files.main
     with _seeded(declared.seed):
-        example = _called(code, declared.example_inputs or "", {}, path)
+        example = _called(code, declared.example_inputs or "", {}, path, folder)
     tensors = isinstance(example, Mapping) and all(isinstance(value, torch.Tensor) for value in example.values())
     if not tensors or not example:
         raise ExportError(

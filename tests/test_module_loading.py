@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -69,6 +70,21 @@ def test_a_module_in_a_package_may_import_with_dots(tmp_path: Path, monkeypatch:
     monkeypatch.syspath_prepend(str(tmp_path))
     source = source_of(None, import_path="dotted_package.net")
     assert sys.modules[type(loaded(source).model).__module__].WIDTH == 5
+
+
+def test_a_library_in_the_folder_of_an_import_path_stays_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_module(tmp_path, "", name="own_linked/__init__.py")
+    write_module(tmp_path, "import numpy\nfrom own_linked import plain\n", HEAD + FORWARD, name="own_linked/net.py")
+    write_module(tmp_path, "", name="own_linked/plain.py")
+    (tmp_path / "numpy").symlink_to(Path(np.__file__).parent)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    plain = importlib.import_module("own_linked.plain")
+    module = loaded(source_of(None, import_path="own_linked.net"))
+    code = sys.modules[type(module.model).__module__]
+    assert sys.modules["numpy"] is np is code.numpy
+    assert sys.modules["own_linked.plain"] is plain is code.plain
 
 
 def test_a_file_that_changed_since_it_was_found_is_not_run(tmp_path: Path) -> None:
@@ -193,7 +209,7 @@ def test_example_inputs_say_dtypes_sizes_and_bounds(tmp_path: Path) -> None:
             {},
             r"features is float64: .*: give one of float32",
         ),
-        ("raise KeyError('x')", {}, r"example\(\) raised KeyError: 'x'"),
+        ("raise KeyError('x')", {}, r"example\(\) raised KeyError: 'x' \(mine\.py line 14\): .*: correct it$"),
     ],
 )
 def test_example_inputs_that_are_none_are_refused(

@@ -20,9 +20,9 @@ _INIT = "__init__.py"
 # What modelbuild itself runs with, which no build may load anew or take for the user's own.
 OURS = frozenset(
     {
-        "PIL", "diffusers", "dvc", "huggingface_hub", "hydra", "jinja2", "markupsafe", "modelbuild", "numpy", "omegaconf",
-        "onnx", "onnx_ir", "onnxruntime", "onnxscript", "optimum", "platformdirs", "psutil", "pydantic", "rich",
-        "safetensors", "tokenizers", "torch", "transformers", "yaml",
+        "PIL", "diffusers", "dvc", "huggingface_hub", "hydra", "jinja2", "markupsafe", "modelbuild", "numpy",
+        "omegaconf", "onnx", "onnx_ir", "onnxruntime", "onnxscript", "optimum", "platformdirs", "psutil",
+        "pydantic", "rich", "safetensors", "tokenizers", "torch", "transformers", "yaml",
     }
 )  # fmt: skip
 

@@ -88,7 +88,7 @@ def test_what_comes_from_no_distribution_is_refused_for_nobody_sees_it_change(
     write_module(tmp_path, "def late():\n    import on_the_path\n", name="layers.py")
     with pytest.raises(
         ExportError,
-        match=r"it imports 'on_the_path', whose changes would not be seen: .*/layers\.py: put it beside the file, or inst",
+        match=r"it imports 'on_the_path', whose changes would not be seen: .*/layers\.py: put it beside the file",
     ):
         code_of_file(path)
 
@@ -152,7 +152,11 @@ def test_the_same_code_elsewhere_is_the_same_module_and_changed_code_another(tmp
 def test_a_pinned_digest_is_checked(tmp_path: Path) -> None:
     path = write_net(tmp_path)
     digest = files_of(tmp_path).files["mine.py"]
-    located(source_of(path, digests={"mine.py": digest}))
+    pinned = located(source_of(path, digests={"mine.py": digest}))
+    for sidecars in (False, True):
+        assert pinned.subset(source_of(path), weights=True, sidecars=sidecars) == located(source_of(path)).subset(
+            source_of(path), weights=True, sidecars=sidecars
+        )
     with pytest.raises(ExportError, match=r"mine\.py is not the pinned file: expected sha256 0000"):
         located(source_of(path, digests={"mine.py": "0" * 64}))
 

@@ -241,5 +241,5 @@ def _versions(name: str, file: Path, installed: _Installed) -> dict[str, str]:
             installed.followed.add(name)
             code = _followed(folder, main, installed, name)
             content = sha256_json({path: sha256_file(folder / path) for path in code.files})
-            versions |= code.libraries | {name: content}
+            versions |= {**code.libraries, name: content}
     return versions

@@ -20,10 +20,12 @@ import torch
 from modelbuild.errors import ExportError, first_line, listed
 from modelbuild.model_spec import ModuleInput
 from modelbuild.module_code import dotted_name
-from modelbuild.module_weights import fill, require_unchanged
+from modelbuild.module_weights import fill, require_unchanged, require_values
 from modelbuild.stage_spec import ModuleFiles
 from modelbuild.suggest import closest, did_you_mean
 
+# Beyond it, whole numbers are not all numbers of fp64, in which bounds are.
+_LARGEST = 2**53
 _DTYPES = ("float32", "int64", "int32", "uint8", "bool")
 
 
@@ -59,6 +61,7 @@ def load_module(files: ModuleFiles, folder: Path, weights: Path | None) -> UserM
             where=str(folder / files.main),
             hint="return the module from it",
         )
+    require_values(model, str(folder / files.main))
     if files.weights:
         fill(model, files.weights, weights)
     inputs = _of_example(code, files, folder) if declared.example_inputs else declared.inputs
@@ -189,9 +192,11 @@ def _of_example(code: ModuleType, files: ModuleFiles, folder: Path) -> dict[str,
     with _seeded(declared.seed):
         example = _called(code, declared.example_inputs or "", {}, path, folder)
     tensors = isinstance(example, Mapping) and all(isinstance(value, torch.Tensor) for value in example.values())
-    if not tensors or not example:
+    unnamed = [name for name in example if not isinstance(name, str)] if tensors else []
+    if not tensors or not example or unnamed:
+        what = f"{_kind(example)}{f' with the key {unnamed[0]!r}' if unnamed else ''}"
         raise ExportError(
-            f"{declared.example_inputs} must give a dict of tensors, and gives {_kind(example)}",
+            f"{declared.example_inputs} must give a dict of tensors, and gives {what}",
             where=str(path),
             hint='such as {"features": torch.zeros(2, 7, 16)}',
         )
@@ -216,7 +221,10 @@ def _from_tensor(name: str, tensor: torch.Tensor, axes: Mapping[int, str]) -> Mo
         raise ExportError(
             f"{name} is {dtype}", where="model.source.example_inputs", hint=f"give one of {', '.join(_DTYPES)}"
         )
-    bounds = (float(tensor.min()), float(tensor.max())) if tensor.numel() and dtype != "bool" else (0.0, 0.0)
+    bounds = _bounds(name, tensor) if tensor.numel() and dtype != "bool" else (0.0, 0.0)
+    empty = next((place for place, size in enumerate(tensor.shape) if not size and place not in axes), None)
+    if empty is not None:
+        raise _no_example(f"axis {empty} of {name} has no size, and no name in model.source.dynamic_axes")
     constant = dtype == "float32" and bounds[0] == bounds[1]
     values: dict[str, Any] = {
         "dtype": dtype,
@@ -224,3 +232,17 @@ def _from_tensor(name: str, tensor: torch.Tensor, axes: Mapping[int, str]) -> Mo
         "between": None if constant or dtype == "bool" else bounds,
     }
     return ModuleInput.model_validate(values)
+
+
+def _bounds(name: str, tensor: torch.Tensor) -> tuple[float, float]:
+    """The smallest and the largest number of an example, which others are drawn between."""
+    if tensor.is_meta or not bool(torch.isfinite(tensor).all()):
+        raise _no_example(f"{name} has {'no numbers' if tensor.is_meta else 'numbers that are NaN or infinite'}")
+    smallest, largest = tensor.min().item(), tensor.max().item()
+    if not tensor.is_floating_point() and max(-smallest, largest) > _LARGEST:
+        raise _no_example(f"{name} has numbers beyond {_LARGEST}")
+    return float(smallest), float(largest)
+
+
+def _no_example(what: str) -> ExportError:
+    return ExportError(what, where="model.source.example_inputs", hint="give numbers such as the model will meet")

@@ -89,7 +89,8 @@ def not_finite(module: Any) -> str:
     parameters = dict(module.named_parameters())
     bad = []
     for name, tensor in module.state_dict().items():
-        if said := _not_numbers(tensor, infinite=name in parameters):
+        # What a module's get_extra_state gives need be no tensor.
+        if hasattr(tensor, "isfinite") and (said := _not_numbers(tensor, infinite=name in parameters)):
             bad.append(f"tensor {name} contains {said}")
     more = f" (and {len(bad) - 1} other tensors do)" if len(bad) > 1 else ""
     return f"{bad[0]}{more}" if bad else ""

@@ -13,6 +13,8 @@ _DIMENSIONS = (
 )  # fmt: skip
 # Names that transformers' own `attribute_map` does not have.
 _OTHER_NAMES = {"hidden_act": ("activation", "activation_function", "hidden_activation")}
+# What `from_pretrained` notes down: where a config was read on this machine, and with which release.
+_OF_THE_MACHINE = ("_name_or_path", "transformers_version")
 TOKENS = ("pad", "bos", "eos", "sep", "cls")
 # What says how a text that is made begins and ends, and what it is asked for with.
 GENERATION = (
@@ -59,3 +61,10 @@ def start_token(config: Any) -> int | None:
         if getattr(config, name, None) is not None:
             return int(getattr(config, name))
     return None
+
+
+def without_machine(config: Any) -> Any:
+    """The JSON value `config` without what is of the machine that it was written on, at any depth."""
+    if isinstance(config, Mapping):
+        return {key: without_machine(value) for key, value in config.items() if key not in _OF_THE_MACHINE}
+    return [without_machine(value) for value in config] if isinstance(config, list | tuple) else config

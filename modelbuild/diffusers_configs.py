@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from modelbuild.config_fields import without_machine
 from modelbuild.diffusers_folder import LEFT_OUT, MODELS
 from modelbuild.diffusers_reference import completed, configs, load_initialized
 from modelbuild.digest import write_json
@@ -16,8 +17,6 @@ from modelbuild.stage_spec import FolderFiles
 
 # The graphs that a part becomes.
 GRAPHS = {"text_encoder": ("text_encoder",), "unet": ("unet",), "vae": ("vae_encoder", "vae_decoder")}
-
-_OF_THE_MACHINE = ("_name_or_path", "transformers_version")
 
 
 def write_configs(source: FolderFiles | InitSource, folder: Path | None, out: Path) -> dict[str, Any]:
@@ -36,10 +35,10 @@ def write_configs(source: FolderFiles | InitSource, folder: Path | None, out: Pa
         index, scheduler = _read(folder / MODEL_INDEX), _read(folder / "scheduler" / SCHEDULER_CONFIG)
     files: dict[str, tuple[Mapping[str, Any], dict[str, Any]]] = {
         MODEL_INDEX: (index, shipped_index(index)),
-        f"scheduler/{SCHEDULER_CONFIG}": (scheduler, _clean(scheduler)),
+        f"scheduler/{SCHEDULER_CONFIG}": (scheduler, without_machine(scheduler)),
     }
     for part, graphs in GRAPHS.items():
-        whole = _clean(completed(part, given[part]))
+        whole = without_machine(completed(part, given[part]))
         files |= {f"{graph}/{CONFIG_FILE}": (given[part], whole) for graph in graphs}
     changed: dict[str, Any] = {}
     for name, (before, after) in files.items():
@@ -54,11 +53,7 @@ def shipped_index(index: Mapping[str, Any]) -> dict[str, Any]:
     """`model_index.json` without what the package goes without."""
     without = {name: [None, None] for name in LEFT_OUT if name in index}
     safety = {"requires_safety_checker": False} if "safety_checker" in index else {}
-    return dict(sorted((_clean(index) | without | safety).items()))
-
-
-def _clean(config: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in config.items() if key not in _OF_THE_MACHINE}
+    return dict(sorted((without_machine(index) | without | safety).items()))
 
 
 def _read(path: Path) -> dict[str, Any]:

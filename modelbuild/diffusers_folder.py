@@ -9,7 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from modelbuild.errors import ExportError
-from modelbuild.model_config import read_settings, refuse_other_vocabulary, refuse_other_weights, refuse_remote_code
+from modelbuild.model_config import (
+    read_settings,
+    refuse_adapter,
+    refuse_other_vocabulary,
+    refuse_other_weights,
+    refuse_remote_code,
+)
 from modelbuild.model_files import (
     CONFIG_FILE,
     DIFFUSERS_WEIGHTS,
@@ -60,8 +66,10 @@ def read_model_index(folder: Path) -> dict[str, Any]:
         )
     index = read_settings(path)
     refuse_remote_code(index, path)
+    refuse_other_weights(index, path)
     _require_known(index, path)
     for name, (library, kind) in MODELS.items():
+        refuse_adapter(folder / name)
         config = _settings(folder / name / CONFIG_FILE)
         refuse_other_weights(config, folder / name / CONFIG_FILE)
         said = (

@@ -25,13 +25,9 @@ def read_config(folder: Path) -> dict[str, Any]:
     code from elsewhere, an adapter, quantized weights, a type of numbers that there is not.
     """
     path = folder / CONFIG_FILE
-    adapter = (folder / ADAPTER_FILE).exists()
-    if adapter or not path.is_file():
-        raise ExportError(
-            f"{ADAPTER_FILE} makes this a PEFT adapter" if adapter else "no config.json",
-            where=str(folder),
-            hint="merge it into its base model first" if adapter else "give a Hugging Face model folder",
-        )
+    refuse_adapter(folder)
+    if not path.is_file():
+        raise ExportError("no config.json", where=str(folder), hint="give a Hugging Face model folder")
     config = read_json(path)
     if not isinstance(config, dict) or not config.get("model_type"):
         raise ExportError(
@@ -91,12 +87,27 @@ def refuse_remote_code(settings: Any, path: Path) -> None:
                 )
 
 
-def refuse_other_weights(config: Mapping[str, Any], path: Path) -> None:
-    """Raise ExportError for weights that are packed by a quantizer, or in a file that transformers takes instead of
-    those we have checked.
+def refuse_adapter(folder: Path) -> None:
+    """Raise ExportError for the folder of an adapter, whose weights would be put onto those of another model."""
+    if (folder / ADAPTER_FILE).exists():
+        raise ExportError(
+            f"{ADAPTER_FILE} makes this a PEFT adapter", where=str(folder), hint="merge it into its base model first"
+        )
+
+
+def refuse_other_weights(config: Any, path: Path) -> None:
+    """Raise ExportError for weights that are packed by a quantizer, at any depth of the config read from `path`, or in
+    a file that transformers takes instead of those we have checked.
     """
-    parts = [config, *(value for value in config.values() if isinstance(value, dict))]
-    for quantization in (part.get("quantization_config") for part in parts):
+    queue = [config]
+    while queue:
+        item = queue.pop()
+        if isinstance(item, list):
+            queue += item
+        if not isinstance(item, dict):
+            continue
+        queue += item.values()
+        quantization = item.get("quantization_config")
         if quantization is not None:
             method = quantization.get("quant_method") if isinstance(quantization, dict) else None
             raise ExportError(
@@ -104,12 +115,12 @@ def refuse_other_weights(config: Mapping[str, Any], path: Path) -> None:
                 where=str(path),
                 hint="give the original weights, which the quantized ones were made from",
             )
-    if config.get("transformers_weights") is not None:
-        raise ExportError(
-            "config.json sets 'transformers_weights', which takes the weights from another file",
-            where=str(path),
-            hint="remove the key, and name the file model.safetensors",
-        )
+        if item.get("transformers_weights") is not None:
+            raise ExportError(
+                f"{path.name} sets 'transformers_weights', which takes the weights from another file",
+                where=str(path),
+                hint="remove the key, and name the file model.safetensors",
+            )
 
 
 def refuse_other_vocabulary(settings: Any, path: Path) -> None:

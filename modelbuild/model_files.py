@@ -6,7 +6,6 @@ CONFIG_FILE = "config.json"
 TOKENIZER_CONFIG = "tokenizer_config.json"
 GENERATION_CONFIG = "generation_config.json"
 PREPROCESSOR_CONFIG = "preprocessor_config.json"
-GENERATION_CONFIG = "generation_config.json"
 ADAPTER_FILE = "adapter_config.json"
 SAFE_WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 PICKLED_WEIGHTS = ("pytorch_model.bin", "pytorch_model.bin.index.json")
@@ -19,8 +18,6 @@ DIFFUSERS_WEIGHTS = (
 MODEL_INDEX = "model_index.json"
 SCHEDULER_CONFIG = "scheduler_config.json"
 SAFE_SUFFIX, PICKLE_SUFFIX, INDEX_SUFFIX = ".safetensors", ".bin", ".index.json"
-SAFE_GLOBS = ("model.safetensors", "model-*.safetensors", "model.safetensors.index.json")
-PICKLE_GLOBS = ("pytorch_model.bin", "pytorch_model-*.bin", "pytorch_model.bin.index.json")
 TOKENIZER_FILES = (
     "tokenizer.json",
     TOKENIZER_CONFIG,
@@ -49,9 +46,27 @@ OTHER_FILES = (
     "sentence_bert_config.json",
     "1_Pooling/config.json",
 )
-_PART_CONFIGS = frozenset(f"{part}/{CONFIG_FILE}" for part in ("text_encoder", "unet", "vae"))
+# The configs of a pipeline's parts: what its graphs take follows from the scheduler's too.
+_PART_CONFIGS = (
+    *(f"{part}/{CONFIG_FILE}" for part in ("text_encoder", "unet", "vae")),
+    f"scheduler/{SCHEDULER_CONFIG}",
+)
+_IN_A_PIPELINE = (("text_encoder", TRANSFORMERS_WEIGHTS), ("unet", DIFFUSERS_WEIGHTS), ("vae", DIFFUSERS_WEIGHTS))
 # The settings among them: small, and read by code that can be told to fetch and run other code.
 SETTINGS_FILES = (TOKENIZER_CONFIG, *OTHER_FILES)
+
+
+def wanted_from_hub(*, pickled: bool) -> list[str]:
+    """Patterns of the files of a repository that matter, whether it has a model or a pipeline; of weights, those in
+    pickles or those that are not.
+    """
+    folders = (("", TRANSFORMERS_WEIGHTS), *((f"{part}/", names) for part, names in _IN_A_PIPELINE))
+    weights = [f"{folder}{name}" for folder, names in folders for name in names[pickled]]
+    shards = [name.removesuffix(INDEX_SUFFIX) for name in weights if name.endswith(INDEX_SUFFIX)]
+    suffix = PICKLE_SUFFIX if pickled else SAFE_SUFFIX
+    weights += [f"{name.removesuffix(suffix)}-*{suffix}" for name in shards]
+    beside = [*TOKENIZER_FILES, *OTHER_FILES, *(f"tokenizer/{name}" for name in TOKENIZER_FILES)]
+    return [CONFIG_FILE, MODEL_INDEX, *_PART_CONFIGS, *weights, *beside]
 
 
 def is_weight(name: str) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from modelbuild.config_fields import dimensions
+from modelbuild.config_fields import dimensions, without_machine
 from modelbuild.errors import ExportError
 from modelbuild.interface import Interface
 from modelbuild.model_config import refuse_remote_code
@@ -19,7 +19,6 @@ from modelbuild.model_config import refuse_remote_code
 OWN_KEY = "modelbuild"
 MODEL_TYPE = "custom"
 _GIVEN = "model.source.config"
-_OF_THE_MACHINE = ("_name_or_path", "transformers_version")
 _SIZES = ("hidden_size", "num_attention_heads", "num_hidden_layers", "num_labels", "vocab_size")
 _LOGITS = "logits"
 
@@ -40,8 +39,8 @@ def config_of(model: torch.nn.Module, given: Mapping[str, Any], interface: Inter
     that cannot be.
     """
     refuse_remote_code(given, Path(_GIVEN))
+    _require_types(given)
     declared = _own(model) | dict(given)
-    _require_types(declared)
     shown = {"architectures": [type(model).__name__], "model_type": MODEL_TYPE} | dimensions_of(model, interface)
     if "id2label" in declared or "label2id" in declared:
         shown.pop("num_labels", None)
@@ -73,10 +72,18 @@ def _own(model: torch.nn.Module) -> dict[str, Any]:
         config = dataclasses.asdict(config)
     if not isinstance(config, Mapping):
         return {}
-    kept = {str(key): value for key, value in config.items() if key not in _OF_THE_MACHINE and _is_json(value)}
-    found: dict[str, Any] = json.loads(json.dumps(kept))
+    kept = {str(key): value for key, value in config.items() if _is_json(value)}
+    found: dict[str, Any] = without_machine(json.loads(json.dumps(kept)))
     refuse_remote_code(found, Path(f"{type(model).__name__}.config"))
-    return found
+    # Sizes of its own may be anything, such as one for each of its stages; what says nothing is left open.
+    return {key: value for key, value in found.items() if not (key in _SIZES and value is None) and _names(key, value)}
+
+
+def _names(key: str, value: Any) -> bool:
+    """Whether what names the class of a model does; other keys may be anything."""
+    if key == "model_type":
+        return isinstance(value, str) and bool(value)
+    return key != "architectures" or (isinstance(value, list) and all(isinstance(name, str) for name in value))
 
 
 def _is_json(value: Any) -> bool:
@@ -87,16 +94,18 @@ def _is_json(value: Any) -> bool:
     return True
 
 
-def _require_types(config: Mapping[str, Any]) -> None:
-    model_type, named = config.get("model_type", MODEL_TYPE), config.get("architectures", [])
-    if not isinstance(model_type, str) or not model_type:
-        raise ExportError(f"model_type is {json.dumps(model_type)}, and must be a text", where=_GIVEN)
-    if not isinstance(named, list) or not all(isinstance(name, str) for name in named):
-        raise ExportError(f"architectures is {json.dumps(named)}, and must be a list of class names", where=_GIVEN)
-    for key in (key for key in _SIZES if key in config):
-        value = config[key]
+def _require_types(given: Mapping[str, Any]) -> None:
+    for key, wanted in (("model_type", "a text"), ("architectures", "a list of class names")):
+        if key in given and not _names(key, given[key]):
+            raise _refused(key, given[key], wanted)
+    for key in (key for key in _SIZES if key in given):
+        value = given[key]
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise ExportError(f"{key} is {json.dumps(value)}, and must be a number", where=_GIVEN)
+            raise _refused(key, value, "a whole number from 1")
+
+
+def _refused(key: str, value: Any, wanted: str) -> ExportError:
+    return ExportError(f"{key} is {json.dumps(value)}, and must be {wanted}", where=_GIVEN, hint=f"correct {_GIVEN}")
 
 
 def _parts(model: torch.nn.Module, kind: type) -> list[Any]:

@@ -20,10 +20,12 @@ import torch
 from modelbuild.errors import ExportError, first_line, listed
 from modelbuild.model_spec import ModuleInput
 from modelbuild.module_code import dotted_name
-from modelbuild.module_weights import fill, require_unchanged
+from modelbuild.module_weights import fill, require_unchanged, require_values
 from modelbuild.stage_spec import ModuleFiles
 from modelbuild.suggest import closest, did_you_mean
 
+# Beyond it, whole numbers are not all numbers of fp64, in which bounds are.
+_LARGEST = 2**53
 _DTYPES = ("float32", "int64", "int32", "uint8", "bool")
 
 
@@ -51,13 +53,15 @@ def load_module(files: ModuleFiles, folder: Path, weights: Path | None) -> UserM
         require_unchanged(folder / name, expected)
     with _seeded(declared.seed):
         code = _run(files, folder)
-        model = _called(code, declared.factory, declared.arguments, folder / files.main)
+        hint = "correct it, or model.source.arguments"
+        model = _called(code, declared.factory, declared.arguments, folder / files.main, folder, hint)
     if not isinstance(model, torch.nn.Module):
         raise ExportError(
             f"{declared.factory} gives {_kind(model)} and no torch.nn.Module",
             where=str(folder / files.main),
             hint="return the module from it",
         )
+    require_values(model, str(folder / files.main))
     if files.weights:
         fill(model, files.weights, weights)
     inputs = _of_example(code, files, folder) if declared.example_inputs else declared.inputs
@@ -83,6 +87,8 @@ class _Loader(SourceFileLoader):
 class _Finder:
     """Finds the files that a user's module imports from beside itself, and nothing else."""
 
+    of_a_build = True
+
     def __init__(self, folder: Path, files: Sequence[str]) -> None:
         self.known = {dotted_name(file): folder / file for file in files}
         self.folder = folder
@@ -98,15 +104,23 @@ class _Finder:
             return spec
         return None
 
-    def owns(self, name: str) -> bool:
-        """Whether a module of that name is one of these."""
-        return any(name == known or known.startswith(f"{name}.") for known in self.known)
+    def replaces(self, name: str, module: ModuleType | None) -> bool:
+        """Whether a module of that name is one of these, and the loaded one another, or one of an earlier build."""
+        if not any(name == known or known.startswith(f"{name}.") for known in self.known):
+            return False
+        if isinstance(getattr(module, "__loader__", None), _Loader):
+            return True
+        file = self.known.get(name)
+        if file is None:  # a package without an `__init__.py`
+            place = self.folder.joinpath(*name.split(".")).resolve()
+            return place not in [Path(loaded).resolve() for loaded in getattr(module, "__path__", ())]
+        return Path(getattr(module, "__file__", None) or "").resolve() != file.resolve()
 
 
 def _run(files: ModuleFiles, folder: Path) -> ModuleType:
     """The user's module after its file was run, with imports from beside it, under a name that nothing else has."""
     finder = _Finder(folder, list(files.files))
-    for name in [name for name in sys.modules if finder.owns(name)]:
+    for name in [name for name, module in sys.modules.items() if finder.replaces(name, module)]:
         del sys.modules[name]
     # It stays, so that imports inside functions find their files too.
     sys.meta_path[:] = [finder, *(other for other in sys.meta_path if not isinstance(other, _Finder))]
@@ -130,7 +144,9 @@ def _run(files: ModuleFiles, folder: Path) -> ModuleType:
     return module
 
 
-def _called(code: ModuleType, name: str, arguments: Mapping[str, Any], path: Path) -> Any:
+def _called(
+    code: ModuleType, name: str, arguments: Mapping[str, Any], path: Path, folder: Path, hint: str = "correct it"
+) -> Any:
     found = getattr(code, name, None)
     if not callable(found):
         own = [key for key, value in vars(code).items() if _is_own(code, value)]
@@ -144,11 +160,7 @@ def _called(code: ModuleType, name: str, arguments: Mapping[str, Any], path: Pat
         return found(**arguments)
     except (Exception, SystemExit) as error:
         said = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
-        raise ExportError(
-            f"{name}({said}) raised {described(error, path.parent)}",
-            where=str(path),
-            hint="correct it, or model.source.arguments",
-        ) from error
+        raise ExportError(f"{name}({said}) raised {described(error, folder)}", where=str(path), hint=hint) from error
 
 
 def _is_own(code: ModuleType, value: Any) -> bool:
@@ -178,11 +190,13 @@ def _of_example(code: ModuleType, files: ModuleFiles, folder: Path) -> dict[str,
     """What the function for examples gives, as declarations: its axes named, its numbers the bounds of others."""
     declared, path = files.declared, folder / files.main
     with _seeded(declared.seed):
-        example = _called(code, declared.example_inputs or "", {}, path)
+        example = _called(code, declared.example_inputs or "", {}, path, folder)
     tensors = isinstance(example, Mapping) and all(isinstance(value, torch.Tensor) for value in example.values())
-    if not tensors or not example:
+    unnamed = [name for name in example if not isinstance(name, str)] if tensors else []
+    if not tensors or not example or unnamed:
+        what = f"{_kind(example)}{f' with the key {unnamed[0]!r}' if unnamed else ''}"
         raise ExportError(
-            f"{declared.example_inputs} must give a dict of tensors, and gives {_kind(example)}",
+            f"{declared.example_inputs} must give a dict of tensors, and gives {what}",
             where=str(path),
             hint='such as {"features": torch.zeros(2, 7, 16)}',
         )
@@ -207,7 +221,10 @@ def _from_tensor(name: str, tensor: torch.Tensor, axes: Mapping[int, str]) -> Mo
         raise ExportError(
             f"{name} is {dtype}", where="model.source.example_inputs", hint=f"give one of {', '.join(_DTYPES)}"
         )
-    bounds = (float(tensor.min()), float(tensor.max())) if tensor.numel() and dtype != "bool" else (0.0, 0.0)
+    bounds = _bounds(name, tensor) if tensor.numel() and dtype != "bool" else (0.0, 0.0)
+    empty = next((place for place, size in enumerate(tensor.shape) if not size and place not in axes), None)
+    if empty is not None:
+        raise _no_example(f"axis {empty} of {name} has no size, and no name in model.source.dynamic_axes")
     constant = dtype == "float32" and bounds[0] == bounds[1]
     values: dict[str, Any] = {
         "dtype": dtype,
@@ -215,3 +232,17 @@ def _from_tensor(name: str, tensor: torch.Tensor, axes: Mapping[int, str]) -> Mo
         "between": None if constant or dtype == "bool" else bounds,
     }
     return ModuleInput.model_validate(values)
+
+
+def _bounds(name: str, tensor: torch.Tensor) -> tuple[float, float]:
+    """The smallest and the largest number of an example, which others are drawn between."""
+    if tensor.is_meta or not bool(torch.isfinite(tensor).all()):
+        raise _no_example(f"{name} has {'no numbers' if tensor.is_meta else 'numbers that are NaN or infinite'}")
+    smallest, largest = tensor.min().item(), tensor.max().item()
+    if not tensor.is_floating_point() and max(-smallest, largest) > _LARGEST:
+        raise _no_example(f"{name} has numbers beyond {_LARGEST}")
+    return float(smallest), float(largest)
+
+
+def _no_example(what: str) -> ExportError:
+    return ExportError(what, where="model.source.example_inputs", hint="give numbers such as the model will meet")

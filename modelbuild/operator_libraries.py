@@ -6,12 +6,13 @@ import json
 import shutil
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from modelbuild.digest import sha256_file
 from modelbuild.errors import ConfigError, HostError, ModelbuildError, PackageError, Problem, by_code
+from modelbuild.own_process import command, environment
 from modelbuild.spec import Session
 from modelbuild.stage_spec import LibraryFile
 
@@ -57,6 +58,7 @@ def verified_libraries(libraries: Sequence[LibraryFile], inputs: Mapping[str, Pa
 
 def copy_libraries(libraries: Sequence[LibraryFile], inputs: Mapping[str, Path], out: Path) -> tuple[str, ...]:
     """Copy `libraries` into `out`, and say what they are called there. Raises PackageError as `verified_libraries`."""
+    verified_libraries(libraries, inputs)
     copies = {location(library.name): out / location(library.name) for library in libraries}
     for name, copied in copies.items():
         copied.parent.mkdir(exist_ok=True)
@@ -67,22 +69,35 @@ def copy_libraries(libraries: Sequence[LibraryFile], inputs: Mapping[str, Path],
 
 def _fault(path: str) -> ModelbuildError | None:
     """What is wrong with the library at `path`, found by loading it where nothing is lost if it crashes."""
-    command = [sys.executable, "-m", _TRIAL, path]
+    # What the library itself writes may be anything.
+    settings: dict[str, Any] = {"capture_output": True, "text": True, "encoding": "utf-8", "errors": "replace"}
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_LOADED_WITHIN_S, check=False)
+        done = subprocess.run(
+            command(_TRIAL, path), env=environment(), timeout=_LOADED_WITHIN_S, check=False, **settings
+        )
     except subprocess.TimeoutExpired:
         return HostError(
             f"the library is not loaded after {_LOADED_WITHIN_S} s", where=path, hint="it may wait for something"
         )
     if done.returncode == 0:
         return None
-    try:
-        code, *problem = json.loads(done.stdout.splitlines()[-1])
-    except (IndexError, ValueError):
+    said = next(filter(None, map(_said, reversed(done.stdout.splitlines()))), None)
+    if said is None:
         return _crashed(path, done)
+    code, *problem = said
     error = by_code(code)("")
     error.problems = (Problem(*problem),)
     return error
+
+
+def _said(line: str) -> list[str] | None:
+    """The code and the problem that a line of the trial says, or None for one that the library wrote."""
+    try:
+        said = json.loads(line)
+    except ValueError:
+        return None
+    whole = isinstance(said, list) and len(said) == 4 and all(isinstance(word, str) for word in said)
+    return said if whole else None
 
 
 def _crashed(path: str, done: subprocess.CompletedProcess[str]) -> HostError:

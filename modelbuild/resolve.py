@@ -69,13 +69,14 @@ def resolve(spec: BuildSpec, digest: Digest) -> ResolvedBuild:
     elsewhere, ConfigError when no task can be told or a library of custom operators is none, and HostError for one
     that this machine cannot load.
     """
-    libraries = locate_libraries(spec.session, digest)
     located = locate(spec.model.source, digest)
     task = _task(spec, located.config)
     _require_kind(task, located)
     if spec.sidecar.kind == "auto":
         for preprocessor in TASKS[task].preprocessors:
             _require_preprocessor(preprocessor, TASKS[task].tokenizer_folder, located)
+    # Last, for it runs the code of the libraries.
+    libraries = locate_libraries(spec.session, digest)
     exporter = _exporter(spec, digest, libraries)
     return ResolvedBuild(spec=spec, task=task, located=located, exporter=exporter, custom_ops=libraries)
 

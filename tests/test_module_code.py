@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+import ast
+import json
 import shutil
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from user_modules import HEAD, located, source_of, write_module, write_net
 
+import modelbuild
 from modelbuild.errors import ExportError
-from modelbuild.module_code import code_of_file, code_of_package
+from modelbuild.module_code import OURS, code_of_file, code_of_package
 from modelbuild.stage_spec import ModuleFiles
 
 
@@ -50,6 +54,91 @@ def test_an_import_path_is_found_and_nothing_of_it_is_run(tmp_path: Path, monkey
     assert not [name for name in sys.modules if name.startswith("own_package")]
 
 
+def test_libraries_in_the_folder_of_an_import_path_are_not_the_users_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_module(tmp_path, "", name="own_numbers/__init__.py")
+    write_module(tmp_path, "import numpy\nimport safetensors\nimport loose\n", name="own_numbers/net.py")
+    write_module(tmp_path, "", name="loose.py")
+    (tmp_path / "numpy").symlink_to(Path(np.__file__).parent)
+    write_module(tmp_path, "", name="safetensors/__init__.py")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    code = code_of_package("own_numbers.net")
+    assert set(code.files) == {"own_numbers/__init__.py", "own_numbers/net.py", "loose.py"}
+    assert code.libraries.keys() == {"numpy", "safetensors"}
+
+
+def test_a_library_that_a_file_finds_beside_itself_by_a_link_is_not_the_users_own(tmp_path: Path) -> None:
+    (tmp_path / "numpy").symlink_to(Path(np.__file__).parent)
+    code = code_of_file(write_module(tmp_path, "import numpy\n"))
+    assert (code.files, set(code.libraries)) == (("mine.py",), {"numpy"})
+
+
+def test_a_file_beside_it_goes_before_a_library_of_its_name(tmp_path: Path) -> None:
+    write_module(tmp_path, "", name="iniconfig.py")
+    assert code_of_file(write_module(tmp_path, "import iniconfig\n")).files == ("mine.py", "iniconfig.py")
+
+
+def test_what_comes_from_no_distribution_is_refused_for_nobody_sees_it_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_module(tmp_path, "", name="elsewhere/on_the_path.py")
+    monkeypatch.syspath_prepend(str(tmp_path / "elsewhere"))
+    path = write_module(tmp_path, "import layers\nimport perhaps_not_there\n")
+    write_module(tmp_path, "def late():\n    import on_the_path\n", name="layers.py")
+    with pytest.raises(
+        ExportError,
+        match=r"it imports 'on_the_path', whose changes would not be seen: .*/layers\.py: put it beside the file",
+    ):
+        code_of_file(path)
+
+
+def test_what_is_installed_to_be_edited_is_known_by_its_content(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_module(tmp_path, "from .layers import Layer\n", name="site/edited_parts/__init__.py")
+    write_module(tmp_path, "class Layer:\n    pass\n", name="site/edited_parts/layers.py")
+    record = tmp_path / "site" / "edited_parts-1.0.dist-info"
+    write_module(record, "Metadata-Version: 2.1\nName: edited-parts\nVersion: 1.0\n", name="METADATA")
+    write_module(record, json.dumps({"url": "file:///", "dir_info": {"editable": True}}), name="direct_url.json")
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    path = write_module(tmp_path, "import edited_parts\n")
+    first, again = code_of_file(path), code_of_file(path)
+    assert first == again
+    assert first.libraries["edited-parts"] == "1.0"
+    write_module(tmp_path, "class Layer:\n    more = 1\n", name="site/edited_parts/layers.py")
+    assert code_of_file(path).libraries != first.libraries
+    assert set(code_of_package("edited_parts").files) == {"edited_parts/__init__.py", "edited_parts/layers.py"}
+    (record / "direct_url.json").unlink()
+    assert code_of_file(path).libraries == {"edited-parts": "1.0"}
+
+
+def test_an_import_path_may_go_through_folders_without_an_init_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_module(tmp_path, "", name="own_space/deep/net.py")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    code = code_of_package("own_space.deep.net")
+    assert (code.folder, code.files) == (tmp_path, ("own_space/deep/net.py",))
+    with pytest.raises(ExportError, match=r"'own_space' has no __init__\.py to import: model\.source\.import_path"):
+        code_of_package("own_space")
+
+
+@pytest.mark.parametrize("library", ["torch.nn", "transformers", "numpy", "modelbuild.graph"])
+def test_an_import_path_into_a_library_that_modelbuild_runs_with_is_refused(library: str) -> None:
+    with pytest.raises(ExportError, match=r"is a library that modelbuild itself runs with: .*: give a function"):
+        code_of_package(library)
+
+
+@pytest.mark.slow
+def test_all_libraries_that_modelbuild_runs_with_are_known() -> None:
+    files = Path(modelbuild.__file__).parent.rglob("*.py")
+    nodes = [node for file in files for node in ast.walk(ast.parse(file.read_bytes()))]
+    names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    names |= {str(node.module) for node in nodes if isinstance(node, ast.ImportFrom)}
+    assert {name.partition(".")[0] for name in names} <= OURS | sys.stdlib_module_names
+
+
 def test_the_same_code_elsewhere_is_the_same_module_and_changed_code_another(tmp_path: Path) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
     write_module(first, HEAD, "import layers\n")
@@ -63,7 +152,11 @@ def test_the_same_code_elsewhere_is_the_same_module_and_changed_code_another(tmp
 def test_a_pinned_digest_is_checked(tmp_path: Path) -> None:
     path = write_net(tmp_path)
     digest = files_of(tmp_path).files["mine.py"]
-    located(source_of(path, digests={"mine.py": digest}))
+    pinned = located(source_of(path, digests={"mine.py": digest}))
+    for sidecars in (False, True):
+        assert pinned.subset(source_of(path), weights=True, sidecars=sidecars) == located(source_of(path)).subset(
+            source_of(path), weights=True, sidecars=sidecars
+        )
     with pytest.raises(ExportError, match=r"mine\.py is not the pinned file: expected sha256 0000"):
         located(source_of(path, digests={"mine.py": "0" * 64}))
 

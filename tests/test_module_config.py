@@ -77,6 +77,17 @@ def test_a_config_that_the_module_has_comes_first_and_what_is_given_goes_over_it
     assert {"hidden_size", "num_hidden_layers"} < set(config["modelbuild"]["inferred"])
 
 
+def test_a_modules_own_config_may_have_sizes_of_each_stage_and_none(tmp_path: Path) -> None:
+    own = "dict(num_attention_heads=[1, 2, 5, 8], vocab_size=None, architectures=None, model_type='', note=None, "
+    own += "_name_or_path='/here', parts=[dict(_name_or_path='/here', depth=1)])"
+    path = write_module(tmp_path, TAGGER, f"def make():\n    return Net({own})\n")
+    config = of(component_of(source_of(path, factory="make", inputs=IDS)))
+    assert (config["num_attention_heads"], config["vocab_size"], config["note"]) == ([1, 2, 5, 8], 50, None)
+    assert (config["architectures"], config["model_type"], config["parts"]) == (["Net"], "custom", [{"depth": 1}])
+    assert "vocab_size" in config["modelbuild"]["inferred"]
+    assert "_name_or_path" not in config
+
+
 def test_nothing_is_made_up_for_a_module_that_does_not_show_it(tmp_path: Path) -> None:
     text = TAGGER.replace("nn.Embedding(50, 16)", "nn.Embedding(60, 16)").replace('"logits"', '"values"')
     text = text.replace("self.head = ", "self.more = nn.MultiheadAttention(16, 4)\n        self.head = ")
@@ -105,7 +116,10 @@ def test_layers_are_those_of_the_only_list_of_blocks(tmp_path: Path) -> None:
     [
         ({"model_type": 3}, r"model_type is 3, and must be a text: model\.source\.config"),
         ({"architectures": "Net"}, r'architectures is "Net", and must be a list of class names'),
-        ({"hidden_size": "16"}, r'hidden_size is "16", and must be a number'),
+        ({"hidden_size": "16"}, r'hidden_size is "16", and must be a whole number from 1: .*: correct model'),
+        ({"vocab_size": None}, r"vocab_size is null, and must be a whole number from 1"),
+        ({"num_labels": 0}, r"num_labels is 0, and must be a whole number from 1"),
+        ({"model_type": ""}, r'model_type is "", and must be a text'),
         ({"auto_map": {"AutoModel": "x--y"}}, r"sets 'auto_map', which makes transformers run code from elsewhere"),
         ({"_attn_implementation": "who/kernel"}, r"sets '_attn_implementation'"),
     ],

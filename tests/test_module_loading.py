@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -69,6 +70,21 @@ def test_a_module_in_a_package_may_import_with_dots(tmp_path: Path, monkeypatch:
     monkeypatch.syspath_prepend(str(tmp_path))
     source = source_of(None, import_path="dotted_package.net")
     assert sys.modules[type(loaded(source).model).__module__].WIDTH == 5
+
+
+def test_a_library_in_the_folder_of_an_import_path_stays_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_module(tmp_path, "", name="own_linked/__init__.py")
+    write_module(tmp_path, "import numpy\nfrom own_linked import plain\n", HEAD + FORWARD, name="own_linked/net.py")
+    write_module(tmp_path, "", name="own_linked/plain.py")
+    (tmp_path / "numpy").symlink_to(Path(np.__file__).parent)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    plain = importlib.import_module("own_linked.plain")
+    module = loaded(source_of(None, import_path="own_linked.net"))
+    code = sys.modules[type(module.model).__module__]
+    assert sys.modules["numpy"] is np is code.numpy
+    assert sys.modules["own_linked.plain"] is plain is code.plain
 
 
 def test_a_file_that_changed_since_it_was_found_is_not_run(tmp_path: Path) -> None:
@@ -142,6 +158,45 @@ def test_a_tied_weight_is_saved_once(tmp_path: Path) -> None:
     assert torch.equal(module.model.other.weight, torch.full((4, 4), 0.5))
 
 
+def test_a_tied_weight_may_be_saved_twice_and_is_refused_where_the_two_differ(tmp_path: Path) -> None:
+    tied = "def make():\n    net = Net()\n    net.other = net.linear\n    return net\n"
+    path = write_module(tmp_path, HEAD + FORWARD, tied)
+
+    def both(value: float) -> Path:
+        return save(
+            tmp_path, lambda t: t.update({"other.weight": torch.full((4, 4), value), "other.bias": torch.zeros(4)})
+        )
+
+    module = loaded(source_of(path, factory="make", weights=str(both(0.5))))
+    assert torch.equal(module.model.linear.weight, torch.full((4, 4), 0.5))
+    with pytest.raises(
+        ExportError, match=r"linear\.weight and other\.weight are one tensor of the module, and the file"
+    ):
+        loaded(source_of(path, factory="make", weights=str(both(0.25))))
+
+
+def test_a_state_that_is_no_tensor_is_not_missed_among_the_weights(tmp_path: Path) -> None:
+    extra = "    def get_extra_state(self):\n        return {'step': 3}\n"
+    path = write_module(tmp_path, HEAD + FORWARD + extra)
+    module = loaded(source_of(path, weights=str(save(tmp_path, lambda tensors: None))))
+    assert torch.equal(module.model.linear.weight, torch.full((4, 4), 0.5))
+
+
+@pytest.mark.parametrize("weights", [False, True])
+@pytest.mark.parametrize(
+    ("made", "name"), [("Net().to('meta')", r"linear\.weight, linear\.bias"), ("nn.LazyLinear(4)", "weight, bias")]
+)
+def test_a_module_without_values_is_refused_by_the_names_that_have_none(
+    made: str, name: str, weights: bool, tmp_path: Path
+) -> None:
+    path = write_module(tmp_path, HEAD + FORWARD, f"def make():\n    return {made}\n")
+    given = {"weights": str(save(tmp_path, lambda tensors: None))} if weights else {}
+    with pytest.raises(
+        ExportError, match=rf"{name} of \w+ have no values: made on the device 'meta', or lazily: .*mine"
+    ):
+        loaded(source_of(path, factory="make", **given))
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -193,12 +248,19 @@ def test_example_inputs_say_dtypes_sizes_and_bounds(tmp_path: Path) -> None:
             {},
             r"features is float64: .*: give one of float32",
         ),
-        ("raise KeyError('x')", {}, r"example\(\) raised KeyError: 'x'"),
+        ("return {1: torch.zeros(1)}", {}, r"example must give a dict of tensors, and gives a dict with the key 1"),
+        ("return {'features': torch.zeros(1, 0, 4)}", {}, r"axis 1 of features has no size, and no name in"),
+        ("return {'features': torch.tensor([float('nan')])}", {}, r"features has numbers that are NaN or infinite"),
+        ("return {'features': torch.tensor([1.0, -torch.inf])}", {}, r"features has numbers that are NaN or infinite"),
+        ("return {'features': torch.tensor([2**63 - 1])}", {}, r"features has numbers beyond 9007199254740992"),
+        ("return {'features': torch.zeros(1, device='meta')}", {}, r"features has no numbers"),
+        ("raise KeyError('x')", {}, r"example\(\) raised KeyError: 'x' \(mine\.py line 14\): .*: correct it$"),
     ],
 )
 def test_example_inputs_that_are_none_are_refused(
     example: str, axes: dict[str, dict[int, str]], message: str, tmp_path: Path
 ) -> None:
     path = write_module(tmp_path, HEAD + FORWARD, f"def example():\n    {example}\n")
-    with pytest.raises(ExportError, match=message):
+    with pytest.raises(ExportError, match=message) as caught:
         loaded(source_of(path, inputs={}, example_inputs="example", dynamic_axes=axes))
+    assert len(caught.value.lines()) == 1

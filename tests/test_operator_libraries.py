@@ -101,5 +101,25 @@ def test_a_library_that_changed_since_or_is_gone_is_not_used(library: Path, tmp_
             PackageError, match=r"libmine\.so changed while it was being built: .*: run the build again"
         ):
             verified_libraries(found, broken)
-    with pytest.raises(PackageError, match="changed while it was being built"):
-        copy_libraries(found, inputs, out)
+        with pytest.raises(PackageError, match=r"libmine\.so changed while it was being built: "):
+            copy_libraries(found, broken, tmp_path / "never")
+    assert not (tmp_path / "never").exists()
+
+
+def test_a_library_is_tried_with_our_modules_and_none_of_the_folder_that_one_stands_in(
+    library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("json.py", "onnxruntime.py"):
+        (tmp_path / name).write_text("raise SystemExit(9)\n", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    assert [found.name for found in located(library)] == ["libmine.so"]
+
+
+def test_a_library_that_writes_bytes_and_lines_of_its_own_is_still_told_what_is_wrong_with_it(tmp_path: Path) -> None:
+    hook = """
+        extern long write(int, const void *, unsigned long);
+        __attribute__((constructor)) static void on(void) { write(1, "\\xff\\xfe[1]\\n3\\n", 8); }
+        __attribute__((destructor)) static void off(void) { write(1, "[3]\\nbye\\n", 8); }
+    """
+    (line,) = refused(compiled(tmp_path / "libchatty.so", hook))
+    assert line.startswith("error[CFG]: the library has no function RegisterCustomOps: ")

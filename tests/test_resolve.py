@@ -132,6 +132,17 @@ def test_a_folder_without_a_tokenizer_is_refused_before_any_work_and_told_how_to
     assert from_folder(folder).task == "fill-mask"
 
 
+def test_no_library_of_custom_operators_is_loaded_for_a_model_that_is_refused(folder: Path) -> None:
+    session = {"custom_ops": [str(folder / "no_such.so")]}
+    with pytest.raises(ConfigError, match="no such library"):
+        from_folder(folder, session=session)
+    with pytest.raises(ConfigError, match="task=custom"):
+        from_folder(folder, session=session, task={"name": "custom"})
+    (folder / "config.json").unlink()
+    with pytest.raises(ExportError, match=r"no config\.json"):
+        from_folder(folder, session=session)
+
+
 def test_the_name_of_a_build_tells_what_it_is_and_is_the_same_for_the_same_configuration() -> None:
     name = resolved().build_id()
     assert name.startswith("tiny-feature-extraction-opset18-cpu-fp32-")

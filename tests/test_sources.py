@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from fnmatch import fnmatch
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from checkpoints import entry, safe_weights, with_header
 from modelbuild.digest import sha256_file
 from modelbuild.errors import ExportError
 from modelbuild.model_config import read_config
+from modelbuild.model_files import wanted_from_hub
 from modelbuild.model_spec import HubSource, InitSource, PackageSource, PathSource
 from modelbuild.sources import Located, locate
 from modelbuild.stage_spec import FolderFiles, StageModel
@@ -34,6 +36,28 @@ def folder(tmp_path: Path) -> Path:
     write_config(path, model_type="bert", architectures=["BertModel"])
     (path / "model.safetensors").write_bytes(WEIGHTS)
     (path / "tokenizer.json").write_text("{}")
+    return path
+
+
+@pytest.fixture
+def pipeline(tmp_path: Path) -> Path:
+    """The folder of a pipeline with nothing wrong in it."""
+    path = tmp_path / "pipeline"
+    kinds = {
+        "text_encoder": ["transformers", "CLIPTextModel"], "unet": ["diffusers", "UNet2DConditionModel"],
+        "vae": ["diffusers", "AutoencoderKL"], "tokenizer": ["transformers", "CLIPTokenizer"],
+        "scheduler": ["diffusers", "DDIMScheduler"],
+    }  # fmt: skip
+    for name in kinds:
+        (path / name).mkdir(parents=True)
+    (path / "model_index.json").write_text(json.dumps({"_class_name": "StableDiffusionPipeline"} | kinds))
+    write_config(path / "text_encoder", model_type="clip_text_model", architectures=["CLIPTextModel"])
+    (path / "text_encoder" / "model.safetensors").write_bytes(WEIGHTS)
+    for name in ("unet", "vae"):
+        write_config(path / name, _class_name=kinds[name][1])
+        (path / name / "diffusion_pytorch_model.safetensors").write_bytes(WEIGHTS)
+    (path / "scheduler" / "scheduler_config.json").write_text('{"num_train_timesteps": 1000}')
+    (path / "tokenizer" / "vocab.json").write_text("{}")
     return path
 
 
@@ -82,6 +106,19 @@ def test_a_stage_depends_on_the_weights_or_on_the_files_beside_them_and_always_o
     assert names(weights=True, sidecars=False) == {"config.json", "model.safetensors"}
     assert names(weights=False, sidecars=True) == {"config.json", "tokenizer.json"}
     assert names(weights=True, sidecars=True) == set(located.files)
+
+
+def test_a_pipelines_graphs_depend_on_how_many_steps_its_scheduler_knows(pipeline: Path) -> None:
+    source = PathSource(kind="path", path=str(pipeline))
+    before = found(pipeline).subset(source, weights=True, sidecars=False)
+    (pipeline / "scheduler" / "scheduler_config.json").write_text('{"num_train_timesteps": 500}')
+    assert found(pipeline).subset(source, weights=True, sidecars=False) != before
+
+
+@pytest.mark.parametrize("part", ["text_encoder", "unet", "vae"])
+def test_an_adapter_in_a_part_of_a_pipeline_is_refused(pipeline: Path, part: str) -> None:
+    (pipeline / part / "adapter_config.json").write_text('{"base_model_name_or_path": "/elsewhere"}')
+    assert refused(pipeline).endswith(f"a PEFT adapter: {pipeline}/{part}: merge it into its base model first")
 
 
 def test_an_init_source_has_no_folder_and_is_what_a_stage_depends_on() -> None:
@@ -214,6 +251,7 @@ def test_a_vocabulary_in_a_file_that_only_settings_name_is_refused(folder: Path)
         ({"text_config": {"quantization_config": {"quant_method": "awq"}}}, "awq"),
         ({"quantization_config": {"load_in_4bit": True}}, "of an unknown method"),
         ({"quantization_config": []}, "of an unknown method"),
+        ({"a": {"b": [{"quantization_config": {"quant_method": "gptq"}}]}}, "gptq"),
     ],
 )
 def test_quantized_weights_are_refused_with_their_method(folder: Path, extra: dict[str, Any], method: str) -> None:
@@ -226,6 +264,12 @@ def test_quantized_weights_are_refused_with_their_method(folder: Path, extra: di
 def test_weights_in_a_file_that_only_config_names_are_refused(folder: Path) -> None:
     write_config(folder, model_type="bert", transformers_weights="../other.safetensors")
     assert "config.json sets 'transformers_weights', which takes the weights from another file" in refused(folder)
+
+
+def test_weights_in_a_file_that_the_config_of_a_part_names_are_refused_under_its_name(pipeline: Path) -> None:
+    path = pipeline / "model_index.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"transformers_weights": "../other.safetensors"}))
+    assert "model_index.json sets 'transformers_weights'" in refused(pipeline)
 
 
 def test_weights_that_are_absent_are_missed_and_those_of_other_libraries_named(folder: Path) -> None:
@@ -430,6 +474,14 @@ def test_the_files_of_an_installed_package_are_found_inside_it(folder: Path, mon
     assert located.origin == {"kind": "package", "package": "carrier", "folder": "data"}
 
 
+def test_nothing_of_a_package_is_run_to_find_a_folder_inside_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(folder, folder.parent / "outer_carrier" / "inner" / "data")
+    (folder.parent / "outer_carrier" / "__init__.py").write_text("raise SystemExit('run')")
+    monkeypatch.syspath_prepend(str(folder.parent))
+    located = locate(PackageSource(kind="package", package="outer_carrier.inner", folder="data"), sha256_file)
+    assert located.folder == folder.parent / "outer_carrier" / "inner" / "data"
+
+
 def locate_on_the_hub(environment: dict[str, str], *, allow_pickle: bool = False) -> str:
     """What locating a hub repository ends with, in a process of its own: its cache is settled at import."""
     source = HubSource(kind="hub", repository="org/bert", revision=REVISION, allow_pickle=allow_pickle)
@@ -453,6 +505,33 @@ def test_a_hub_model_is_found_offline_in_the_users_cache(folder: Path, tmp_path:
     shutil.copytree(folder, repository / "snapshots" / REVISION)
     home = {"HF_HOME": str(tmp_path / "hf"), "HF_HUB_CACHE": str(tmp_path / "hf" / "hub")}
     assert locate_on_the_hub({variable: home[variable]}) == "['config.json', 'model.safetensors', 'tokenizer.json']"
+
+
+@pytest.mark.slow
+def test_a_hub_pipeline_is_found_offline_in_the_users_cache_if_it_is_whole(pipeline: Path, tmp_path: Path) -> None:
+    snapshot = tmp_path / "hub" / "models--org--bert" / "snapshots" / REVISION
+    shutil.copytree(pipeline, snapshot)
+    cache = {"HF_HUB_CACHE": str(tmp_path / "hub")}
+    files = sorted(path.relative_to(pipeline).as_posix() for path in pipeline.rglob("*") if path.is_file())
+    assert locate_on_the_hub(cache) == str(files)
+    (snapshot / "vae" / "diffusion_pytorch_model.safetensors").unlink()
+    assert f"no weights: {snapshot}/vae: expected diffusion_pytorch_model" in locate_on_the_hub(cache)
+
+
+@pytest.mark.parametrize("pickled", [False, True])
+def test_what_is_fetched_from_the_hub_is_what_is_read(pickled: bool) -> None:
+    wanted = wanted_from_hub(pickled=pickled)
+    suffix = "bin" if pickled else "safetensors"
+    name, other = ("pytorch_model", "model") if pickled else ("model", "pytorch_model")
+    read = [
+        "config.json", "model_index.json", "scheduler/scheduler_config.json", "unet/config.json",
+        "tokenizer/vocab.json", f"{name}.{suffix}", f"{name}-00001-of-00002.{suffix}", f"{name}.{suffix}.index.json",
+        f"text_encoder/{name}.{suffix}", f"unet/diffusion_pytorch_model-00001-of-00002.{suffix}",
+        f"vae/diffusion_pytorch_model.{suffix}",
+    ]  # fmt: skip
+    unread = ["model.fp16.safetensors", f"{other}.{'safetensors' if pickled else 'bin'}", "safety_checker/config.json"]
+    assert [name for name in read if not any(fnmatch(name, glob) for glob in wanted)] == []
+    assert [name for name in unread if any(fnmatch(name, glob) for glob in wanted)] == []
 
 
 def test_a_hub_model_that_is_not_in_the_cache_is_one_line(tmp_path: Path) -> None:

@@ -6,11 +6,9 @@ import multiprocessing
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
@@ -22,6 +20,7 @@ from modelbuild.measure import child
 from modelbuild.measure.probes import Block, run_block
 from modelbuild.measure.sides import Arrays, Facts, Loaded, Side
 from modelbuild.measure.statistics import Floats
+from modelbuild.own_process import command, environment
 from modelbuild.spec import Benchmark
 
 P = ParamSpec("P")
@@ -105,13 +104,12 @@ class MeasuredProcess:
 
 def _start(fd: int) -> subprocess.Popen[bytes]:
     """A fresh interpreter with our import path and none of our modules, so that its memory is that of the side."""
-    path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
     return subprocess.Popen(
-        [sys.executable, "-P", "-m", child.__name__, str(fd), str(os.getpid())],
+        command(child.__name__, str(fd), str(os.getpid())),
         pass_fds=(fd,),
         stdin=subprocess.DEVNULL,
         stdout=2,
-        env=os.environ | {"PYTHONPATH": path},
+        env=environment(),
     )
 
 

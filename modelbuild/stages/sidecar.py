@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from modelbuild.architectures import architecture_for, reference_config
-from modelbuild.config_fields import dimensions, token_ids
+from modelbuild.config_fields import dimensions, token_ids, without_machine
 from modelbuild.decoding import DECODERS
 from modelbuild.digest import write_json
 from modelbuild.errors import ExportError
@@ -40,8 +40,6 @@ from modelbuild.text_limits import limits_of
 
 SPEC = SidecarSpec
 REPORT: str | None = "report.json"
-
-_OF_THE_MACHINE = ("_name_or_path", "transformers_version")
 
 
 def run(spec: SidecarSpec, inputs: Mapping[str, Path], out: Path) -> Report:
@@ -124,7 +122,7 @@ def _completed(given: dict[str, Any], task: Task) -> dict[str, Any]:
     It has no local paths, the architecture that was exported, labels that were checked, and the fields that everyone
     goes by even where they are the defaults of the family.
     """
-    config = {key: value for key, value in given.items() if key not in _OF_THE_MACHINE}
+    config: dict[str, Any] = without_machine(given)
     if not isinstance(config.get("model_type"), str):
         raise ExportError("model_type must be a text", where=CONFIG_FILE, hint="such as bert")
     config["architectures"] = [architecture_for(config, task)]

@@ -51,8 +51,10 @@ def examine(runs: Runs) -> Iterator[Check]:
 
 
 def _of_one_row(interface: Interface) -> tuple[Output, ...]:
-    """The outputs that have rows, each of which comes from one row: not those of every row with every other."""
-    batches = {axis.name for axis in interface.axes_of("batch")}
+    """The outputs that have rows, each of which comes from one row: not those of every row with every other, and none
+    where a row cannot be alone.
+    """
+    batches = {axis.name for axis in interface.axes_of("batch") if axis.smallest <= 1}
     return tuple(output for output in interface.outputs if sum(axis in batches for axis in output.shape) == 1)
 
 

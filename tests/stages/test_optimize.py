@@ -87,7 +87,9 @@ def test_a_saved_level_is_portable(exported: Path, tmp_path: Path) -> None:
 def _candidate(harm: object) -> ModuleType:
     module = ModuleType("candidate_for_a_test")
 
-    def run(kind: str, source: Path, facts: object, out: Path, without: frozenset[str] = frozenset()) -> None:
+    def run(
+        kind: str, source: Path, facts: object, out: Path, without: frozenset[str] = frozenset(), *_: object
+    ) -> None:
         for name in (MODEL_FILE, "model.onnx.data"):
             shutil.copyfile(source.parent / name, out.parent / name)
         model = onnx.load(out)
@@ -146,7 +148,7 @@ def _with_lengths_for_a_mask() -> ModuleType:
     """The transformer candidate with ONNX Runtime's default mask for BERT: a length, which is right padding only."""
     module = ModuleType("candidate_with_lengths")
 
-    def fuse(kind: str, source: Path, facts: Any, out: Path, without: frozenset[str] = frozenset()) -> None:
+    def fuse(kind: str, source: Path, facts: Any, out: Path, without: frozenset[str] = frozenset(), *_: object) -> None:
         with tempfile.TemporaryDirectory() as scratch:
             fused = Path(scratch) / MODEL_FILE
             options = torchscript.fusion_options(without)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -87,7 +87,14 @@ def test_a_saved_level_is_portable(exported: Path, tmp_path: Path) -> None:
 def _candidate(harm: object) -> ModuleType:
     module = ModuleType("candidate_for_a_test")
 
-    def run(kind: str, source: Path, facts: object, out: Path, without: frozenset[str] = frozenset()) -> None:
+    def run(
+        kind: str,
+        source: Path,
+        facts: object,
+        out: Path,
+        without: frozenset[str] = frozenset(),
+        custom_ops: Sequence[str] = (),
+    ) -> None:
         for name in (MODEL_FILE, "model.onnx.data"):
             shutil.copyfile(source.parent / name, out.parent / name)
         model = onnx.load(out)
@@ -132,6 +139,19 @@ def test_a_candidate_that_harms_the_model_is_refused_with_one_that_does_not(
     _register(monkeypatch, "extended", _candidate(harm))
     with pytest.raises(OptimizeError, match=f"{message}.*it is no fusion's fault.*extended: choose optimization=basic"):
         optimize.run(_spec("extended"), {"export": exported}, tmp_path)
+
+
+def test_a_candidate_that_leaves_nothing_out_blames_no_fusion(
+    exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = _candidate(_wrong_weight)
+    module.fusions = lambda kind, facts: ()  # type: ignore[attr-defined]
+    _register(monkeypatch, "extended", module)
+    with pytest.raises(OptimizeError) as caught:
+        optimize.run(_spec("extended"), {"export": exported}, tmp_path)
+    (line,) = caught.value.lines()
+    assert line.endswith(": extended: choose optimization=basic")
+    assert "; :" not in line
 
 
 def test_a_graph_that_nothing_makes_right_is_blamed_on_the_exporter(

@@ -56,7 +56,7 @@ def _index(subject: Subject, pipeline: Pipeline) -> Iterator[str]:
 
 
 def _differences(subject: Subject, name: str, original: Config) -> Iterator[str]:
-    """The keys of the original's config that ours has not, or with another value."""
+    """The keys that one of ours and the original's config has not, or with another value."""
     config, fault = read_object(subject.sidecar / name)
     if fault:
         yield f"{name}: {fault}"
@@ -66,6 +66,8 @@ def _differences(subject: Subject, name: str, original: Config) -> Iterator[str]
             yield f"{name} {key}: missing, the original's is {show(value)}"
         elif key not in _FREE and not same(config[key], value):
             yield f"{name} {key}: {show(config[key])}, the original's is {show(value)}"
+    for key in sorted(config.keys() - original.keys() - _FREE):
+        yield f"{name} {key}: {show(config[key])}, the original has no such key"
 
 
 def _sizes(subject: Subject) -> Iterator[str]:

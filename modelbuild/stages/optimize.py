@@ -119,7 +119,8 @@ def _diagnosed(error: OptimizeError, job: _Job) -> OptimizeError:
             hint="is it a graph of this model (model=…)? If so, choose another exporter",
         )
     found = verdict(_candidate(kind).fusions(kind, job.facts), lambda without: _works(job, without=without))
-    return OptimizeError(f"{problem.what}; {found}", where=kind, hint=f"choose optimization={tamer}")
+    what = "; ".join(part for part in (problem.what, found) if part)
+    return OptimizeError(what, where=kind, hint=f"choose optimization={tamer}")
 
 
 def _works(job: _Job, *, without: frozenset[str] = frozenset()) -> bool:

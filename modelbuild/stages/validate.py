@@ -30,7 +30,7 @@ from modelbuild.checks.numbers import Numbers, compare_all
 from modelbuild.checks.runs import Runs
 from modelbuild.checks.subject import Subject
 from modelbuild.component import Component
-from modelbuild.diagnosis.diagnose import diagnose
+from modelbuild.diagnosis.diagnose import Diagnosis, diagnose
 from modelbuild.families.split import components_of
 from modelbuild.graph import read_graph
 from modelbuild.interface import Interface
@@ -68,7 +68,7 @@ def run(spec: ValidateSpec, inputs: Mapping[str, Path], out: Path) -> Report:
         if found.works:
             running[name] = runs
         if found.diagnosis and "diagnosis" not in facts:
-            facts["diagnosis"] = found.diagnosis
+            facts["diagnosis"] = _diagnosis_of(name if len(subjects) > 1 else "", found.diagnosis)
     if running.keys() == subjects.keys():
         checks += decoding.examine(running)
     subject = _of_text(subjects)
@@ -78,6 +78,12 @@ def run(spec: ValidateSpec, inputs: Mapping[str, Path], out: Path) -> Report:
     )
 
 
+def _diagnosis_of(component: str, diagnosis: Diagnosis) -> dict[str, str]:
+    """The diagnosis of one graph as a fact; of one among several, it says first which."""
+    place = f"{component}: {diagnosis.place}" if component else diagnosis.place
+    return asdict(replace(diagnosis, place=place))
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Examined:
     """The checks of one graph, what was seen on the way, whether it runs, and, where it is wrong, the diagnosis."""
@@ -85,7 +91,7 @@ class _Examined:
     checks: tuple[Check, ...]
     facts: dict[str, Any] = field(default_factory=dict)
     works: bool = False
-    diagnosis: dict[str, str] | None = None
+    diagnosis: Diagnosis | None = None
 
 
 def _examined(runs: Runs, inputs: Mapping[str, Path], out: Path) -> _Examined:
@@ -106,7 +112,7 @@ def _examined(runs: Runs, inputs: Mapping[str, Path], out: Path) -> _Examined:
     diagnosis = None
     if numbers.failing:
         optimization = read_report(inputs["optimize"] / "report.json").facts["optimization"]
-        diagnosis = asdict(diagnose(runs, numbers, optimization, out))
+        diagnosis = diagnose(runs, numbers, optimization, out)
     return _Examined(checks=tuple(checks), facts=facts, works=numbers.runs, diagnosis=diagnosis)
 
 

@@ -204,6 +204,9 @@ SPOILED: dict[str, tuple[str, dict[str, Any], str, str]] = {
     "another schedule": (
         "scheduler/scheduler_config.json", {"beta_end": 0.5}, "scheduler config", "beta_end: 0.5, the original's is",
     ),
+    "a key more": (
+        "scheduler/scheduler_config.json", {"rescaled": 1}, "scheduler config", "rescaled: 1, the original has no such",
+    ),
     "another scale": ("vae_decoder/config.json", {"scaling_factor": 1.0}, "vae_decoder config", "scaling_factor: 1.0"),
     "more channels": ("unet/config.json", {"in_channels": 9}, "config sizes", "the graph's sample has 4 on axis 1"),
     "another end": ("text_encoder/config.json", {"eos_token_id": 2}, "text_encoder config", "eos_token_id: 2"),

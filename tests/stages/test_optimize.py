@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -88,7 +88,12 @@ def _candidate(harm: object) -> ModuleType:
     module = ModuleType("candidate_for_a_test")
 
     def run(
-        kind: str, source: Path, facts: object, out: Path, without: frozenset[str] = frozenset(), *_: object
+        kind: str,
+        source: Path,
+        facts: object,
+        out: Path,
+        without: frozenset[str] = frozenset(),
+        custom_ops: Sequence[str] = (),
     ) -> None:
         for name in (MODEL_FILE, "model.onnx.data"):
             shutil.copyfile(source.parent / name, out.parent / name)
@@ -136,6 +141,19 @@ def test_a_candidate_that_harms_the_model_is_refused_with_one_that_does_not(
         optimize.run(_spec("extended"), {"export": exported}, tmp_path)
 
 
+def test_a_candidate_that_leaves_nothing_out_blames_no_fusion(
+    exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = _candidate(_wrong_weight)
+    module.fusions = lambda kind, facts: ()  # type: ignore[attr-defined]
+    _register(monkeypatch, "extended", module)
+    with pytest.raises(OptimizeError) as caught:
+        optimize.run(_spec("extended"), {"export": exported}, tmp_path)
+    (line,) = caught.value.lines()
+    assert line.endswith(": extended: choose optimization=basic")
+    assert "; :" not in line
+
+
 def test_a_graph_that_nothing_makes_right_is_blamed_on_the_exporter(
     exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -148,7 +166,7 @@ def _with_lengths_for_a_mask() -> ModuleType:
     """The transformer candidate with ONNX Runtime's default mask for BERT: a length, which is right padding only."""
     module = ModuleType("candidate_with_lengths")
 
-    def fuse(kind: str, source: Path, facts: Any, out: Path, without: frozenset[str] = frozenset(), *_: object) -> None:
+    def fuse(kind: str, source: Path, facts: Any, out: Path, without: frozenset[str] = frozenset()) -> None:
         with tempfile.TemporaryDirectory() as scratch:
             fused = Path(scratch) / MODEL_FILE
             options = torchscript.fusion_options(without)

@@ -12,6 +12,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+from modelbuild.diagnosis.diagnose import Diagnosis
 from modelbuild.errors import ValidationError
 from modelbuild.graph import MODEL_FILE
 from modelbuild.report import Report, require_passed, write_report
@@ -195,6 +196,12 @@ def test_a_failure_comes_with_a_diagnosis_of_two_lines(tiny: StageModel, inputs:
     assert "first departs in encoder.layer.0.intermediate" in place
     assert "wrong with no padding, " in place
     assert cause.endswith("it is not what optimization=none makes of it: the file was changed since")
+
+
+@pytest.mark.parametrize(("component", "place"), [("", "in encoder"), ("decoder_model", "decoder_model: in encoder")])
+def test_a_diagnosis_says_first_which_of_several_graphs_it_is_of(component: str, place: str) -> None:
+    found = validate._diagnosis_of(component, Diagnosis(place="in encoder", cause="fusion"))
+    assert found == {"place": place, "cause": "fusion"}
 
 
 def test_a_tolerance_can_be_given_instead_of_the_oracle(tiny: StageModel, inputs: dict[str, Path]) -> None:

@@ -166,7 +166,7 @@ def _with_lengths_for_a_mask() -> ModuleType:
     """The transformer candidate with ONNX Runtime's default mask for BERT: a length, which is right padding only."""
     module = ModuleType("candidate_with_lengths")
 
-    def fuse(kind: str, source: Path, facts: Any, out: Path, without: frozenset[str] = frozenset()) -> None:
+    def fuse(kind: str, source: Path, facts: Any, out: Path, without: frozenset[str] = frozenset(), *_: object) -> None:
         with tempfile.TemporaryDirectory() as scratch:
             fused = Path(scratch) / MODEL_FILE
             options = torchscript.fusion_options(without)

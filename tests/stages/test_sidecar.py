@@ -49,13 +49,15 @@ def _run(
 
 
 def test_files_are_copied_and_the_config_names_the_exported_architecture(tmp_path: Path) -> None:
-    out, facts = _run(tmp_path, BERT | {"_name_or_path": "/home/me/bert"}, "fill-mask", modules__json="[]")
+    local = {"_name_or_path": "/home/me/bert"}
+    out, facts = _run(tmp_path, BERT | local | {"parts": [local | {"depth": 1}]}, "fill-mask", modules__json="[]")
     copied = ["modules.json", "special_tokens_map.json", "tokenizer.json", "tokenizer_config.json", "vocab.txt"]
     assert facts["files"] == ["config.json", "golden_text.json", *copied]
     assert facts["tokenizer"] is True
     config = json.loads((out / "config.json").read_text(encoding="utf-8"))
     assert config["architectures"] == ["BertForMaskedLM"]
     assert "_name_or_path" not in config
+    assert config["parts"] == [{"depth": 1}]
 
 
 def test_fields_that_everyone_goes_by_are_in_the_config_though_they_are_the_defaults(tmp_path: Path) -> None:

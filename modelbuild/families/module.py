@@ -44,7 +44,8 @@ def components(model: torch.nn.Module, task: Task) -> tuple[Component, ...]:
     ).eval()
     taken = declared_interface(model.inputs, declared.axes)
     interface = with_outputs(module, taken, model.folder)
-    return (Component(name="model", file="model.onnx", module=module, interface=interface),)
+    layers = sum(isinstance(part, torch.nn.MultiheadAttention) for part in model.modules())
+    return (Component(name="model", file="model.onnx", module=module, interface=interface, attention_layers=layers),)
 
 
 def _by_name(model: torch.nn.Module, inputs: Mapping[str, object]) -> bool:

@@ -17,6 +17,7 @@ from modelbuild.samples import sample
 from modelbuild.sizes import typical_sizes
 from modelbuild.weights.account import Account, Entry, account_for
 from modelbuild.weights.folded import Norm, norm
+from modelbuild.weights.gates import GRU, LSTM, Order
 from modelbuild.weights.tensors import Array, Original
 
 _LISTED = 20
@@ -39,7 +40,20 @@ def account_of(subject: Subject) -> Account:
     model = subject.component.module.model
     tensors = dict(model.named_parameters(remove_duplicate=False)) | dict(model.named_buffers(remove_duplicate=False))
     originals = {name: np.asarray(tensor.detach()) for name, tensor in tensors.items()}
-    return account_for(graph_tensors(subject.model_file), originals, tuple(_norms(model)))
+    return account_for(graph_tensors(subject.model_file), originals, tuple(_norms(model)), _gates(model))
+
+
+def _gates(model: torch.nn.Module) -> dict[str, Order]:
+    """The weights and biases of recurrent layers, by name, with the order that ONNX has their gates in."""
+    found: dict[str, Order] = {}
+    for name, module in model.named_modules():
+        if isinstance(module, torch.nn.GRU | torch.nn.LSTM):
+            order = GRU if isinstance(module, torch.nn.GRU) else LSTM
+            parts = dict(module.named_parameters(prefix=name))
+            found |= {
+                part: order for part in parts if part.rpartition(".")[2].startswith(("weight_ih", "weight_hh", "bias"))
+            }
+    return found
 
 
 def _norms(model: torch.nn.Module) -> Iterator[Norm]:

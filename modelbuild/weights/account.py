@@ -1,6 +1,7 @@
 """Which tensors of the original the weights of a graph are, or are made of. Pure numpy.
 
-In this order: a tensor as it is or transposed, bit by bit; one put together from vectors of others; one that a batch
+In this order: a tensor as it is or transposed, bit by bit; one with its gates in ONNX's order; one put together from
+vectors of others; one that a batch
 normalization was folded into; a scaled or changed copy. What is left is named.
 """
 
@@ -8,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
 
 from modelbuild.weights.folded import Norm, unfold
 from modelbuild.weights.forms import Form, compare, likeness, relation, scaled
+from modelbuild.weights.gates import Order, regated
 from modelbuild.weights.pieces import VectorIndex
 from modelbuild.weights.tensors import Array, Difference, Original, bits, distinct, sampled, uniform
 
@@ -22,7 +25,7 @@ SMALL = 8
 _ALIKE = 0.9
 
 Relation = Literal[
-    "equal", "transposed", "reshaped", "packed", "sliced", "folded", "scaled", "changed", "unaccounted"
+    "equal", "transposed", "reshaped", "reordered", "packed", "sliced", "folded", "scaled", "changed", "unaccounted"
 ]  # fmt: skip
 
 
@@ -68,6 +71,7 @@ class _Ledger:
     vectors: Mapping[np.dtype[Any], VectorIndex]
     originals: tuple[Original, ...]
     norms: Sequence[Norm]
+    gates: Mapping[str, Order]
     used: set[Original] = field(default_factory=set)
 
     def of(self, tensor: Array) -> list[Form]:
@@ -75,19 +79,22 @@ class _Ledger:
 
 
 def account_for(
-    tensors: Iterable[tuple[str, Array]], originals: Mapping[str, Array], norms: Sequence[Norm] = ()
+    tensors: Iterable[tuple[str, Array]],
+    originals: Mapping[str, Array],
+    norms: Sequence[Norm] = (),
+    gates: Mapping[str, Order] = MappingProxyType({}),
 ) -> Account:
     """The account of a graph's `tensors` by the tensors of the original, parameters and buffers, by name; its `norms`
-    may have been folded into them.
+    may have been folded into them, and `gates` says which of them have gates, and in which order ONNX has those.
 
     Tensors of up to 8 elements, those of one value throughout and integers of fewer than two axes are in it only if
     they are an original's.
     """
     known = distinct(originals)
-    ledger = _ledger(known, norms)
+    ledger = _ledger(known, norms, gates)
     given = [(name, np.ascontiguousarray(tensor)) for name, tensor in tensors]
     found: dict[int, Entry] = {}
-    for step in (_whole, _assembled, _folded, _copy, _unknown):
+    for step in (_whole, _regated, _assembled, _folded, _copy, _unknown):
         for number, (name, tensor) in enumerate(given):
             entry = None if number in found else step(ledger, name, tensor)
             if entry is not None:
@@ -98,7 +105,7 @@ def account_for(
     )
 
 
-def _ledger(originals: tuple[Original, ...], norms: Sequence[Norm]) -> _Ledger:
+def _ledger(originals: tuple[Original, ...], norms: Sequence[Norm], gates: Mapping[str, Order]) -> _Ledger:
     forms: dict[tuple[int, np.dtype[Any]], list[Form]] = {}
     by_dtype: dict[np.dtype[Any], list[Original]] = {}
     for original in originals:
@@ -108,7 +115,7 @@ def _ledger(originals: tuple[Original, ...], norms: Sequence[Norm]) -> _Ledger:
             forms.setdefault((values.size, values.dtype), []).append(form)
         by_dtype.setdefault(values.dtype, []).append(original)
     vectors = {dtype: VectorIndex(originals=known) for dtype, known in by_dtype.items()}
-    return _Ledger(forms=forms, vectors=vectors, originals=originals, norms=norms)
+    return _Ledger(forms=forms, vectors=vectors, originals=originals, norms=norms, gates=gates)
 
 
 def _is_weight(tensor: Array) -> bool:
@@ -141,6 +148,13 @@ def _whole(ledger: _Ledger, name: str, tensor: Array) -> Entry | None:
     if not telling and name not in form.original.names:
         return None
     return _entry(ledger, name, tensor, "changed", form.original, difference=difference)
+
+
+def _regated(ledger: _Ledger, name: str, tensor: Array) -> Entry | None:
+    if not ledger.gates or not _is_weight(tensor):
+        return None
+    found = regated(tensor, ledger.originals, ledger.gates)
+    return _entry(ledger, name, tensor, "reordered", *found) if found else None
 
 
 def _assembled(ledger: _Ledger, name: str, tensor: Array) -> Entry | None:

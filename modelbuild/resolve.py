@@ -11,6 +11,7 @@ from typing import Any
 
 from modelbuild.digest import sha256_file, sha256_json, write_json
 from modelbuild.errors import ConfigError, ExportError
+from modelbuild.families import EXPORTED_BY
 from modelbuild.model_files import CONFIG_FILE, MODEL_INDEX, PREPROCESSOR_CONFIG, VOCABULARY_FILES
 from modelbuild.model_spec import ModuleSource, PathSource
 from modelbuild.operator_libraries import locate_libraries, location
@@ -71,6 +72,7 @@ def resolve(spec: BuildSpec, digest: Digest) -> ResolvedBuild:
     """
     located = locate(spec.model.source, digest)
     task = _task(spec, located.config)
+    _require_exporter(spec, task)
     _require_kind(task, located)
     if spec.sidecar.kind == "auto":
         for preprocessor in TASKS[task].preprocessors:
@@ -115,15 +117,20 @@ def _require_preprocessor(preprocessor: Preprocessor, tokenizer_folder: str, loc
         )
 
 
+def _require_exporter(spec: BuildSpec, task: TaskName) -> None:
+    """Refuse an exporter that makes no graphs of the task's family here, and not when the model is loaded."""
+    kind, makers = spec.exporter.kind, EXPORTED_BY.get(TASKS[task].family)
+    if makers and kind not in makers:
+        raise ConfigError(
+            f"exporter={kind} does not make the graphs for {task}",
+            where="exporter.kind",
+            hint=f"choose {' or '.join(f'exporter={maker}' for maker in makers)}",
+        )
+
+
 def _task(spec: BuildSpec, config: Mapping[str, Any]) -> TaskName:
     """The task that was asked for, or the only one that the architectures in `config` tell."""
     own = isinstance(spec.model.source, ModuleSource)
-    if own and spec.exporter.kind == "optimum":
-        raise ConfigError(
-            "exporter=optimum with a module of your own",
-            where="exporter.kind",
-            hint="Optimum knows models of transformers alone; choose exporter=dynamo",
-        )
     if own and spec.task.name == "auto":
         return "custom"
     if own != (spec.task.name == "custom"):

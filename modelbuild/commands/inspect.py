@@ -91,6 +91,7 @@ def _plain(manifest: Manifest, graphs: Graphs, libraries: list[str], depth: int 
         "task": manifest.task,
         "source": dict(manifest.source),
         "verified": manifest.verified,
+        "validation": manifest.validation.get("status"),
         "providers": [{"name": name, "options": dict(options)} for name, options in manifest.providers],
         "custom_ops": libraries,
         "graphs": {name: _graph(record) | _modules(hierarchy, depth) for name, record, hierarchy in graphs},

@@ -22,6 +22,15 @@ FAMILIES: dict[FamilyName, str] = {
     "text": "modelbuild.families.text",
 }
 
+# Which exporters make the graphs of a family, where not all do: several graphs are dynamo's, and Optimum's exporter
+# knows models of transformers alone, without their caches.
+EXPORTED_BY: dict[FamilyName, tuple[str, ...]] = {
+    "causal-lm": ("dynamo", "file"),
+    "diffusion": ("dynamo",),
+    "module": ("dynamo", "file"),
+    "seq2seq": ("dynamo",),
+}
+
 # What else there is of a family, imported where it is wanted, for it needs libraries that others do without: how its
 # originals are loaded, where that is not transformers' way, and the configs that it ships with.
 ORIGINALS: dict[FamilyName, str] = {"diffusion": "modelbuild.diffusers_reference"}

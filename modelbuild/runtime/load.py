@@ -15,6 +15,7 @@ from modelbuild.errors import HostError, InputError, PackageError
 from modelbuild.manifest import FILE_NAME, Manifest, read_manifest, verify_files
 from modelbuild.runtime.inputs import check_inputs
 from modelbuild.runtime.session import ProviderChoice, SessionSettings, open_session
+from modelbuild.suggest import did_you_mean
 
 Array = npt.NDArray[Any]
 
@@ -29,7 +30,7 @@ class Model:
         self.manifest = manifest
         self._sessions = sessions
 
-    def run(self, inputs: Mapping[str, Any], *, graph: str | None = None) -> dict[str, npt.NDArray[Any]]:
+    def run(self, inputs: Mapping[str, Any], graph: str | None = None) -> dict[str, npt.NDArray[Any]]:
         """The outputs by name. `inputs` are arrays by name; whatever numpy can read as one (torch tensors too) will do.
 
         `graph` is which one of `manifest.graphs` to run, where there are several. Raises InputError when there is no
@@ -60,8 +61,10 @@ class Model:
         if name is None and len(known) == 1:
             return next(iter(known))
         if name is None or name not in known:
-            said = "graph must say which one to run" if name is None else f"there is no graph '{name}'"
-            raise InputError(said, where=self.manifest.name, hint=f"the package has {', '.join(known)}")
+            if name is None:
+                hint = f"the package has {', '.join(known)}"
+                raise InputError("graph must say which one to run", where=self.manifest.name, hint=hint)
+            raise InputError(f"there is no graph '{name}'", where=self.manifest.name, hint=did_you_mean(name, known))
         return name
 
     @property

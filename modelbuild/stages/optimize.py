@@ -74,7 +74,11 @@ def run(spec: OptimizeSpec, inputs: Mapping[str, Path], out: Path) -> Report:
         checks=tuple(checks),
         facts={
             "optimization": spec.optimization.kind,
-            "attention_fusions": [c["attention_fusions"] for c in components.values() if "attention_fusions" in c],
+            "attention_fusions": [
+                f"{name}: {found['attention_fusions']}" if len(components) > 1 else found["attention_fusions"]
+                for name, found in components.items()
+                if "attention_fusions" in found
+            ],
             "warnings": warnings,
             "components": components,
         },

@@ -105,7 +105,10 @@ def test_what_cannot_be_is_refused_with_its_key(values: dict[str, Any], message:
 
 def test_optimum_exports_models_of_transformers_alone(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text("")
-    with pytest.raises(ConfigError, match=r"exporter=optimum with a module of your own: .*choose exporter=dynamo"):
+    with pytest.raises(
+        ConfigError,
+        match=r"exporter=optimum does not make the graphs for custom: exporter\.kind: choose",
+    ):
         resolve(spec_of(source(), tmp_path, exporter={"kind": "optimum"}, opset={"version": 18}), sha256_file)
 
 

@@ -86,3 +86,15 @@ def pick(result: Mapping[str, Any], names: Sequence[str], model: torch.nn.Module
             hint=f"it has {', '.join(map(str, result))}",
         )
     return {name: result[name] for name in names}
+
+
+class OneCall(Named):
+    """A transformers model that is called once, with what the graph takes, and gives the outputs of its task."""
+
+    def __init__(self, model: torch.nn.Module, outputs: tuple[str, ...]) -> None:
+        super().__init__(model)
+        self.outputs = outputs
+
+    def forward(self, inputs: Tensors) -> Tensors:
+        """The outputs of the task."""
+        return pick(self.model(**inputs, return_dict=True), self.outputs, self.model)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -64,19 +64,24 @@ def read_json(path: Path) -> Any:
         ) from error
 
 
-def refuse_remote_code(settings: Any, path: Path) -> None:
-    """Raise ExportError when settings read from `path`, at any depth, would make transformers fetch or run code.
-
-    `_attn_implementation*` with a repository's name does so even with `trust_remote_code=False` (CVE-2026-4372).
-    """
+def _mappings(settings: Any) -> Iterator[dict[str, Any]]:
+    """Every mapping in settings that were read from JSON, at any depth."""
     queue = [settings]
     while queue:
         item = queue.pop()
         if isinstance(item, list):
             queue += item
-        if not isinstance(item, dict):
-            continue
-        queue += item.values()
+        elif isinstance(item, dict):
+            queue += item.values()
+            yield item
+
+
+def refuse_remote_code(settings: Any, path: Path) -> None:
+    """Raise ExportError when settings read from `path`, at any depth, would make transformers fetch or run code.
+
+    `_attn_implementation*` with a repository's name does so even with `trust_remote_code=False` (CVE-2026-4372).
+    """
+    for item in _mappings(settings):
         for key, value in item.items():
             kernel = "attn_implementation" in key and "/" in json.dumps(value)
             if kernel or key in ("auto_map", "trust_remote_code"):
@@ -99,14 +104,7 @@ def refuse_other_weights(config: Any, path: Path) -> None:
     """Raise ExportError for weights that are packed by a quantizer, at any depth of the config read from `path`, or in
     a file that transformers takes instead of those we have checked.
     """
-    queue = [config]
-    while queue:
-        item = queue.pop()
-        if isinstance(item, list):
-            queue += item
-        if not isinstance(item, dict):
-            continue
-        queue += item.values()
+    for item in _mappings(config):
         quantization = item.get("quantization_config")
         if quantization is not None:
             method = quantization.get("quant_method") if isinstance(quantization, dict) else None

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from modelbuild.component import Component, Named, Tensors, pick
+from modelbuild.component import Component, OneCall
 from modelbuild.errors import ExportError
 from modelbuild.interface import Axis, Input, Interface, Output
 from modelbuild.tasks import Task
@@ -21,18 +21,6 @@ _ANY_SIZE = frozenset({"regnet", "resnet"})
 _USUAL_SIZE = 224
 # Before transformers 4.31 a CLIP had this end token in its config, and takes the largest id of a text for its end.
 _END_UNKNOWN = 2
-
-
-class ImageModel(Named):
-    """A transformers model that takes images, and texts beside them where its task does."""
-
-    def __init__(self, model: torch.nn.Module, outputs: tuple[str, ...]) -> None:
-        super().__init__(model)
-        self.outputs = outputs
-
-    def forward(self, inputs: Tensors) -> Tensors:
-        """The outputs of the task."""
-        return pick(self.model(**inputs, return_dict=True), self.outputs, self.model)
 
 
 def components(model: torch.nn.Module, task: Task) -> tuple[Component, ...]:
@@ -54,7 +42,7 @@ def components(model: torch.nn.Module, task: Task) -> tuple[Component, ...]:
         Component(
             name="model",
             file="model.onnx",
-            module=ImageModel(model, task.output_names()).eval(),
+            module=OneCall(model, task.output_names()).eval(),
             interface=_with_texts(config, task) if _TEXT in task.inputs else _images(config, task),
             attention_layers=sum(_layers(part) for part in _parts(config)),
             unused_weights=task.unused_weights,

@@ -6,22 +6,10 @@ import inspect
 
 import torch
 
-from modelbuild.component import Component, Named, Tensors, pick
+from modelbuild.component import Component, OneCall
 from modelbuild.errors import ExportError
 from modelbuild.tasks import Task
 from modelbuild.text_limits import limits_of, text_interface
-
-
-class TextModel(Named):
-    """A transformers model that takes text."""
-
-    def __init__(self, model: torch.nn.Module, outputs: tuple[str, ...]) -> None:
-        super().__init__(model)
-        self.outputs = outputs
-
-    def forward(self, inputs: Tensors) -> Tensors:
-        """The outputs of the task."""
-        return pick(self.model(**inputs, return_dict=True), self.outputs, self.model)
 
 
 def components(model: torch.nn.Module, task: Task) -> tuple[Component, ...]:
@@ -31,7 +19,7 @@ def components(model: torch.nn.Module, task: Task) -> tuple[Component, ...]:
         Component(
             name="model",
             file="model.onnx",
-            module=TextModel(model, task.output_names()).eval(),
+            module=OneCall(model, task.output_names()).eval(),
             interface=text_interface(task, names, limits_of(model.config)),
             attention_layers=_layers(model.config),
             unused_weights=task.unused_weights,

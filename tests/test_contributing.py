@@ -71,7 +71,7 @@ def test_a_model_of_a_known_family_is_one_file_in_a_folder_of_ones_own(workspace
     assert [path.name for path in workspace.rglob("*") if path.is_file()] == ["electra-tiny.yaml"]
     readme = built(workspace, REPOSITORY, "model=electra-tiny")
     assert "An ONNX model for token-classification" in readme
-    assert "**VERIFIED.**" in readme
+    assert "**VERIFIED (quick).**" in readme
 
 
 @pytest.mark.slow
@@ -83,5 +83,5 @@ def test_a_task_is_one_entry_in_the_table(workspace: Path) -> None:
     change(shown("Add a task"), copy)
     readme = built(workspace, copy, "model=bert-tiny", "task=next-sentence-prediction")
     assert "An ONNX model for next-sentence-prediction" in readme
-    assert "**VERIFIED.**" in readme
+    assert "**VERIFIED (quick).**" in readme
     assert "model = ORTModelForCustomTasks.from_pretrained(" in readme

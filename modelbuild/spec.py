@@ -14,6 +14,8 @@ from pydantic import (
 )
 
 from modelbuild.model_spec import Model
+from modelbuild.precision_spec import Precision
+from modelbuild.provider_options import CpuOptions, CudaOptions, TensorrtOptions
 from modelbuild.session_keys import NOT_SESSION_CONFIG_KEYS, SESSION_CONFIG_KEYS
 from modelbuild.strict import Strict
 from modelbuild.suggest import did_you_mean
@@ -30,7 +32,8 @@ def _each_once(names: dict[str, str]) -> dict[str, str]:
 
 
 GraphNames = Annotated[dict[str, Annotated[str, StringConstraints(min_length=1)]], AfterValidator(_each_once)]
-Sizes = Annotated[tuple[Annotated[int, Field(ge=1, le=65536)], ...], Field(min_length=1)]
+Size = Annotated[int, Field(ge=1, le=65536)]
+Sizes = Annotated[tuple[Size, ...], Field(min_length=1)]
 ProviderName = Literal["cpu", "cuda", "tensorrt"]
 Mask = Literal["ones", "right", "left", "holes", "one", "empty"]
 
@@ -76,54 +79,34 @@ class Sidecar(Strict):
 
 
 class Optimization(Strict):
-    """`none`, an ONNX Runtime level saved into the file (`basic`, `extended`), or `transformer` fusions.
+    """`none`, an ONNX Runtime level saved into the file (`basic`, `extended`), fusions of transformers (`transformer`
+    to Attention, `multi_head_attention`, `ort_transformer` by ONNX Runtime's own optimizer), or `auto`: all ways are
+    tried, and the fastest that is right ships.
 
-    With `require_fusion`, the attention of every layer must have been fused.
+    With `require_fusion`, the attention of every layer must have been fused. `auto` takes about `budget_s` seconds at
+    most, and times the candidates on `shapes`, each a batch size and a length.
     """
 
-    kind: Literal["none", "basic", "extended", "transformer"]
+    kind: Literal["none", "basic", "extended", "transformer", "multi_head_attention", "ort_transformer", "auto"]
     require_fusion: bool = False
+    budget_s: Annotated[float, Field(gt=0)] = 180.0
+    shapes: Annotated[tuple[tuple[Size, Size], ...], Field(min_length=1)] = ((1, 16), (1, 128), (4, 128))
 
     @model_validator(mode="after")
     def _required_is_promised(self) -> Self:
-        if self.require_fusion and self.kind != "transformer":
+        if self.require_fusion and not self.promises_fusion:
             raise ValueError(
-                f"require_fusion=true with optimization={self.kind}, which fuses none: add optimization=transformer"
+                f"require_fusion=true with optimization={self.kind}, which promises none: add optimization=transformer"
             )
+        search = {"budget_s", "shapes"} & self.model_fields_set
+        if search and self.kind != "auto":
+            raise ValueError(f"{min(search)} with optimization={self.kind}, which searches nothing: choose auto")
         return self
 
-
-class Precision(Strict):
-    """The precision of weights and arithmetic."""
-
-    kind: Literal["fp32"]
-
-
-class CpuOptions(Strict):
-    """The CPU provider has no options of its own: threads and arena belong to the session."""
-
-
-class CudaOptions(Strict):
-    """Options of CUDAExecutionProvider, by ONNX Runtime's own names."""
-
-    device_id: Annotated[int, Field(ge=0)] = 0
-    gpu_mem_limit: Annotated[int, Field(gt=0)] | None = None
-    arena_extend_strategy: Literal["kNextPowerOfTwo", "kSameAsRequested"] = "kNextPowerOfTwo"
-    cudnn_conv_algo_search: Literal["EXHAUSTIVE", "HEURISTIC", "DEFAULT"] = "EXHAUSTIVE"
-    do_copy_in_default_stream: bool = True
-    use_tf32: bool = False
-    enable_cuda_graph: bool = False
-
-
-class TensorrtOptions(Strict):
-    """Options of TensorrtExecutionProvider, by ONNX Runtime's own names."""
-
-    device_id: Annotated[int, Field(ge=0)] = 0
-    trt_fp16_enable: bool = False
-    trt_max_workspace_size: Annotated[int, Field(gt=0)] = 1 << 30
-    trt_engine_cache_enable: bool = False
-    trt_timing_cache_enable: bool = False
-    trt_builder_optimization_level: Annotated[int, Field(ge=0, le=5)] = 3
+    @property
+    def promises_fusion(self) -> bool:
+        """Whether every layer's attention ought to be fused."""
+        return self.kind in ("transformer", "multi_head_attention", "ort_transformer")
 
 
 class Providers(Strict):
@@ -152,12 +135,14 @@ class Providers(Strict):
 
 
 class Session(Strict):
-    """How a session runs. Thread counts of 0 mean: as many as this process may use where it is opened.
+    """How a session runs. Thread counts of 0 mean: as many as this process may use where it is opened. With `auto`, the
+    presets are measured on this machine, and the best of them takes the place of everything but entries and libraries.
 
     `custom_ops` are libraries of custom operators: native code, trusted, loaded for every session. Their paths are
     absolute once the configuration is read.
     """
 
+    auto: bool = False
     intra_op_num_threads: Annotated[int, Field(ge=0, le=1024)] = 0
     inter_op_num_threads: Annotated[int, Field(ge=0, le=1024)] = 1
     execution_mode: Literal["sequential", "parallel"] = "sequential"
@@ -276,6 +261,18 @@ class BuildSpec(Strict):
             (
                 gpu and self.session.execution_mode == "parallel",
                 f"session.execution_mode=parallel with providers={self.providers.order[0]}: choose session=latency",
+            ),
+            (
+                self.precision.kind in ("fp16", "bf16") and self.providers.order[0] == "cpu",
+                f"precision={self.precision.kind} with providers=cpu, which has no kernels for it: choose int8 or fp32",
+            ),
+            (
+                self.precision.kind in ("int8", "int8_static") and gpu,
+                f"precision={self.precision.kind} is for providers=cpu, and others lack its kernels: choose fp16",
+            ),
+            (
+                self.precision.kind in ("int8_weights", "int4") and "tensorrt" in self.providers.order,
+                f"precision={self.precision.kind} with providers=tensorrt, which has no MatMulNBits: choose fp16",
             ),
             (
                 gpu and self.providers.order[-1] != "cpu" and "cpu" in self.providers.order,

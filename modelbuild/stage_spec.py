@@ -7,13 +7,13 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from modelbuild.model_spec import InitSource, ModuleSource
+from modelbuild.precision_spec import Precision
 from modelbuild.spec import (
     Benchmark,
     BuildSpec,
     GraphNames,
     Opset,
     Optimization,
-    Precision,
     Providers,
     PytorchExporter,
     Session,

@@ -38,7 +38,7 @@ ROWS = (
     ("strict",),
     ("interface",),
     ("tasks", "sizes"),
-    ("samples", "model_spec"),
+    ("samples", "model_spec", "precision_spec", "provider_options"),
     ("spec", "manifest", "parity", "checkpoint", "model_config", "weight_files", "batches", "text_limits", "scopes"),
     ("agreement", "tagging", "module_code", "module_weights", "diffusers_folder"),
     ("stage_spec",),
@@ -47,7 +47,7 @@ ROWS = (
     ("families",),
     ("sources", "reference", "tokenizer", "image_processor", "spectrograms", "generation", "graph"),
     ("runtime", "decoding"),
-    ("graph_source", "operator_libraries", "graph_match", "golden_text", "fusions", "golden_image"),
+    ("graph_source", "operator_libraries", "graph_match", "golden_text", "fusions", "golden_image", "precisions"),
     ("exporters", "candidates", "measure", "resolve", "preflight", "render", "checks"),
     ("diagnosis",),
     ("stages",),
@@ -206,7 +206,7 @@ def test_the_choices_of_a_group_are_the_variants_that_there_are() -> None:
     choices = groups(TOP)
     assert set(choices["task"]) == {"auto", *TASKS}
     assert set(choices["exporter"]) == set(EXPORTERS) == modules_of("exporters")
-    assert set(choices["optimization"]) == set(CANDIDATES)
+    assert set(choices["optimization"]) == {*CANDIDATES, "auto"}
     assert {name.rpartition(".")[2] for name in CANDIDATES.values()} == modules_of("candidates")
     assert set(choices["providers"]) == set(PROVIDERS) == set(Providers.model_fields) - {"order", "allow_fallback"}
     assert set(choices["opset"]) == {str(version) for version in get_args(Opset.model_fields["version"].annotation)}

@@ -17,10 +17,11 @@ from modelbuild.component import Component
 from modelbuild.digest import sha256_file
 from modelbuild.graph import GraphFacts
 from modelbuild.model_spec import InitSource
+from modelbuild.precision_spec import Fp32Precision
 from modelbuild.reference import load_reference
 from modelbuild.report import Check, write_report
 from modelbuild.signature import Signature, TensorSpec
-from modelbuild.spec import Opset, Precision, Providers, Session, Sidecar, Validation
+from modelbuild.spec import Opset, Providers, Session, Sidecar, Validation
 from modelbuild.stage_spec import FolderFiles, SidecarSpec, StageModel, ValidateSpec
 from modelbuild.stages import sidecar
 from modelbuild.tasks import TASKS, TaskName
@@ -92,7 +93,7 @@ def _spec(model: StageModel, task: TaskName) -> ValidateSpec:
         model=model,
         task=task,
         opset=Opset(version=20),
-        precision=Precision(kind="fp32"),
+        precision=Fp32Precision(kind="fp32"),
         providers=Providers(order=("cpu",)),
         session=Session(),
         validation=Validation(kind="quick"),

@@ -6,11 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+# From the least to the most that is done to a graph, and the simpler before the other where they are alike.
 CANDIDATES: dict[str, str] = {
     "none": "modelbuild.candidates.unchanged",
     "basic": "modelbuild.candidates.ort_level",
     "extended": "modelbuild.candidates.ort_level",
     "transformer": "modelbuild.candidates.transformer",
+    "multi_head_attention": "modelbuild.candidates.transformer",
+    "ort_transformer": "modelbuild.candidates.transformer",
 }
 
 

@@ -1,7 +1,11 @@
 """Transformer fusions: embeddings, attention, layer normalization and GELU become one operator each.
 
 Which optimizer finds the patterns depends on the exporter: onnxscript's for dynamo's graphs, whose exporter says
-of nodes which module they come from, ONNX Runtime's for TorchScript's, whose exporter does not.
+of nodes which module they come from, ONNX Runtime's for TorchScript's, whose exporter does not. `ort_transformer` is
+ONNX Runtime's for either.
+
+Attention is fused to one of two operators. Attention has its linear layers inside, with their weights packed;
+MultiHeadAttention leaves them outside, where they can be quantized.
 """
 
 from __future__ import annotations
@@ -15,13 +19,16 @@ from modelbuild.candidates import ort_level
 from modelbuild.errors import OptimizeError, first_line
 from modelbuild.hierarchy import Hierarchy
 
+_MULTI_HEAD = "multi_head_attention"
+
 
 def fusions(kind: str, facts: Mapping[str, Any]) -> tuple[str, ...]:
     """The names of the fusions for graphs of the exporter, and of what ONNX Runtime does after them."""
-    if Hierarchy.of_facts(facts["hierarchy"]).tagged_by_exporter:
+    if _is_dynamos(kind, facts):
         from modelbuild.fusions import dynamo
 
-        return (*dynamo.FUSIONS, *ort_level.fusions("extended", facts))
+        packed = {"attention", "attention_mask"} if kind == _MULTI_HEAD else set()
+        return (*(name for name in dynamo.FUSIONS if name not in packed), *ort_level.fusions("extended", facts))
     from modelbuild.fusions import torchscript
 
     return (*torchscript.FUSIONS, *ort_level.fusions("extended", facts))
@@ -39,18 +46,23 @@ def optimize(
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".fused.") as scratch:
         fused = Path(scratch) / out.name
         try:
-            _fuse(source, facts, fused, without)
+            _fuse(kind, source, facts, fused, without)
         except Exception as error:
             raise OptimizeError(f"transformer fusion failed: {type(error).__name__}: {first_line(error)}") from error
         ort_level.save_optimized(fused, "extended", out, without, custom_ops)
 
 
-def _fuse(model: Path, facts: Mapping[str, Any], fused: Path, without: frozenset[str]) -> None:
-    if Hierarchy.of_facts(facts["hierarchy"]).tagged_by_exporter:
+def _is_dynamos(kind: str, facts: Mapping[str, Any]) -> bool:
+    return kind != "ort_transformer" and Hierarchy.of_facts(facts["hierarchy"]).tagged_by_exporter
+
+
+def _fuse(kind: str, model: Path, facts: Mapping[str, Any], fused: Path, without: frozenset[str]) -> None:
+    if _is_dynamos(kind, facts):
         from modelbuild.fusions import dynamo
 
-        dynamo.fuse(model, fused, without)
+        packed = frozenset({"attention"}) if kind == _MULTI_HEAD else frozenset()
+        dynamo.fuse(model, fused, without | packed)
     else:
         from modelbuild.fusions import torchscript
 
-        torchscript.fuse(model, facts["architecture"], fused, without)
+        torchscript.fuse(model, facts["architecture"], fused, without, multi_head=kind == _MULTI_HEAD)

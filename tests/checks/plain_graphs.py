@@ -17,7 +17,8 @@ from modelbuild.component import Component, Named, Tensors
 from modelbuild.graph import MODEL_FILE, read_graph
 from modelbuild.interface import Interface
 from modelbuild.model_spec import InitSource
-from modelbuild.spec import Opset, Precision, Providers, Session, Validation
+from modelbuild.precision_spec import Fp32Precision
+from modelbuild.spec import Opset, Providers, Session, Validation
 from modelbuild.stage_spec import StageModel, ValidateSpec
 from modelbuild.tasks import TASKS
 
@@ -56,7 +57,7 @@ def plain_runs(
         model=StageModel(source=InitSource(kind="init", architecture="Plain")),
         task="feature-extraction",
         opset=Opset(version=18),
-        precision=Precision(kind="fp32"),
+        precision=Fp32Precision(kind="fp32"),
         providers=Providers(order=("cpu",)),
         session=Session(),
         validation=Validation(kind="strict", **validation),

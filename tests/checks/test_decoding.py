@@ -14,11 +14,11 @@ from families.causal_checkpoints import POSITIONS, save_decoder
 from tiny_classifier import failed, model_in
 
 from modelbuild.graph import MODEL_FILE, data_file
+from modelbuild.precision_spec import Fp32Precision
 from modelbuild.report import Report, write_report
 from modelbuild.spec import (
     Opset,
     Optimization,
-    Precision,
     Providers,
     PytorchExporter,
     Session,
@@ -36,7 +36,7 @@ CHECKS = {"decoding scores", "decoding recompute", "decoding padding", "decoding
 def _made(root: Path) -> Path:
     """The stages before validate, for the decoder in `root / "source"`, as they leave their outputs in `root`."""
     model, inputs = model_in(root / "source"), {name: root / name for name in ("source", "export")}
-    fp32 = Precision(kind="fp32")
+    fp32 = Fp32Precision(kind="fp32")
     stages = {
         "export": (
             export,
@@ -75,7 +75,7 @@ def _validate(root: Path) -> Report:
         model=model_in(root / "source"),
         task="text-generation",
         opset=Opset(version=20),
-        precision=Precision(kind="fp32"),
+        precision=Fp32Precision(kind="fp32"),
         providers=Providers(order=("cpu",)),
         session=Session(),
         validation=Validation(kind="quick", batch_sizes=(2,), sequence_lengths=(3,), masks=("ones", "left")),

@@ -16,10 +16,11 @@ from modelbuild.checks.subject import Subject
 from modelbuild.families.split import components_of
 from modelbuild.graph import GraphFacts
 from modelbuild.model_files import CONFIG_FILE, GENERATION_CONFIG
+from modelbuild.precision_spec import Fp32Precision
 from modelbuild.reference import load_reference
 from modelbuild.report import Report, write_report
 from modelbuild.signature import Signature, TensorSpec
-from modelbuild.spec import Opset, Precision, Providers, Session, Sidecar, Validation
+from modelbuild.spec import Opset, Providers, Session, Sidecar, Validation
 from modelbuild.stage_spec import SidecarSpec, ValidateSpec
 from modelbuild.stages import sidecar as stage
 from modelbuild.tasks import TASKS
@@ -46,7 +47,7 @@ def _subject(source: Path, out: Path) -> Subject:
             model=model,
             task=TASK.name,
             opset=Opset(version=20),
-            precision=Precision(kind="fp32"),
+            precision=Fp32Precision(kind="fp32"),
             providers=Providers(order=("cpu",)),
             session=Session(),
             validation=Validation(kind="quick"),

@@ -16,10 +16,11 @@ from modelbuild.checks import config_parts, image_processor
 from modelbuild.checks.subject import Subject
 from modelbuild.families.split import components_of
 from modelbuild.graph import GraphFacts
+from modelbuild.precision_spec import Fp32Precision
 from modelbuild.reference import load_reference
 from modelbuild.report import write_report
 from modelbuild.signature import Signature, TensorSpec
-from modelbuild.spec import Opset, Precision, Providers, Session, Sidecar, Validation
+from modelbuild.spec import Opset, Providers, Session, Sidecar, Validation
 from modelbuild.stage_spec import SidecarSpec, ValidateSpec
 from modelbuild.stages import sidecar
 from modelbuild.tasks import TASKS, TaskName
@@ -39,7 +40,7 @@ def _subject(source: Path, out: Path, task: TaskName) -> Subject:
     outputs = (TensorSpec(name="logits", dtype="float32", shape=("batch", 5)),)
     return Subject(
         spec=ValidateSpec(
-            model=model, task=task, opset=Opset(version=20), precision=Precision(kind="fp32"),
+            model=model, task=task, opset=Opset(version=20), precision=Fp32Precision(kind="fp32"),
             providers=Providers(order=("cpu",)), session=Session(), validation=Validation(kind="quick"),
         ),
         task=TASKS[task],

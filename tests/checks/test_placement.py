@@ -18,11 +18,12 @@ from modelbuild.checks.subject import Subject
 from modelbuild.errors import HostError
 from modelbuild.graph import MODEL_FILE, read_graph
 from modelbuild.model_spec import InitSource
+from modelbuild.precision_spec import Fp32Precision
 from modelbuild.reference import load_reference
 from modelbuild.report import Check, Report, read_report, write_report
 from modelbuild.runtime.placement import Placement, node_placement
 from modelbuild.runtime.session import SessionSettings
-from modelbuild.spec import Opset, Precision, Providers, PytorchExporter, Session, Validation
+from modelbuild.spec import Opset, Providers, PytorchExporter, Session, Validation
 from modelbuild.stage_spec import ExportSpec, StageModel, ValidateSpec
 from modelbuild.stages import export
 from modelbuild.tasks import TASKS
@@ -72,7 +73,7 @@ def subject(exported: Path, tmp_path: Path) -> Subject:
             model=TINY,
             task="feature-extraction",
             opset=Opset(version=20),
-            precision=Precision(kind="fp32"),
+            precision=Fp32Precision(kind="fp32"),
             providers=Providers(order=("cpu",)),
             session=Session(intra_op_num_threads=1),
             validation=Validation(kind="quick", batch_sizes=(1, 2), sequence_lengths=(3, 40)),

@@ -25,9 +25,10 @@ from modelbuild.errors import PackageError
 from modelbuild.exporters import EXPORTERS, Exporter
 from modelbuild.graph import MODEL_FILE, read_graph
 from modelbuild.model_spec import InitSource
+from modelbuild.precision_spec import Fp32Precision
 from modelbuild.reference import load_reference
 from modelbuild.report import Check
-from modelbuild.spec import Opset, Precision, Providers, Session, Validation
+from modelbuild.spec import Opset, Providers, Session, Validation
 from modelbuild.stage_spec import StageModel, ValidateSpec
 from modelbuild.tagging import read_hierarchy
 from modelbuild.tasks import TASKS, TaskName
@@ -129,7 +130,7 @@ def _subject(model: torch.nn.Module, family: str, task: TaskName, exported: Path
         model=StageModel(source=InitSource(kind="init", architecture=family)),
         task=task,
         opset=Opset(version=20),
-        precision=Precision(kind="fp32"),
+        precision=Fp32Precision(kind="fp32"),
         providers=Providers(order=("cpu",)),
         session=Session(),
         validation=Validation(kind="strict"),

@@ -25,9 +25,13 @@ MANDATORY: dict[tuple[str, str], dict[str, str]] = {
     },
     ("exporter", "file"): {"exporter.path": "/models/theirs.onnx"},
 }
-# Only a file has an opset of its own.
+# What a choice cannot be without: only a file has an opset of its own, and only a GPU arithmetic in 16 bits.
 OWN = ["exporter=file", "exporter.path=theirs.onnx"]
-OWN_OPSET = ("opset", "auto")
+WITH: dict[tuple[str, str], list[str]] = {
+    ("opset", "auto"): OWN,
+    ("precision", "fp16"): ["providers=cuda"],
+    ("precision", "bf16"): ["providers=cuda"],
+}
 CHOICES = [(group, choice) for group, choices in groups(packaged("conf")).items() for choice in choices]
 DECLARED: dict[str, list[str]] = yaml.safe_load(packaged("params.yaml").read_text(encoding="utf-8"))["builds"]
 MINE = "name: mine\nsource: {kind: init, architecture: BertModel}\n"
@@ -59,7 +63,7 @@ def leaves(value: Any, prefix: str = "") -> dict[str, Any]:
 @pytest.mark.parametrize(("group", "choice"), CHOICES)
 def test_every_file_in_conf_composes_to_what_it_says(group: str, choice: str, workspace: Path) -> None:
     given = MANDATORY.get((group, choice), {})
-    words = OWN if (group, choice) == OWN_OPSET else []
+    words = WITH.get((group, choice), [])
     spec = compose([*words, f"{group}={choice}", *(f"{key}={value}" for key, value in given.items())], workspace).spec
     assert not any(workspace.iterdir())
     if group == "build":

@@ -16,12 +16,13 @@ from modelbuild.checks.placement import placement_checks
 from modelbuild.digest import sha256_file
 from modelbuild.graph import MODEL_FILE, read_graph
 from modelbuild.model_spec import InitSource, PathSource
+from modelbuild.precision_spec import Fp32Precision
 from modelbuild.reference import load_reference
 from modelbuild.report import Report, write_report
 from modelbuild.runtime.placement import node_placement
 from modelbuild.runtime.session import SessionSettings
 from modelbuild.sources import locate
-from modelbuild.spec import Opset, Optimization, Precision, Providers, Session, Sidecar, Validation
+from modelbuild.spec import Opset, Optimization, Providers, Session, Sidecar, Validation
 from modelbuild.stage_spec import ExportSpec, FolderFiles, OptimizeSpec, SidecarSpec, StageModel, ValidateSpec
 from modelbuild.stages import export, optimize, sidecar, validate
 from modelbuild.tasks import TASKS, TaskName
@@ -154,7 +155,7 @@ def export_again(build: Build) -> None:
         folders[stage].mkdir()
     _run_export(build, build.stage_model)
     optimization = Optimization.model_validate({"kind": model.optimization})
-    optimize_spec = OptimizeSpec(optimization=optimization, precision=Precision(kind="fp32"))
+    optimize_spec = OptimizeSpec(optimization=optimization, precision=Fp32Precision(kind="fp32"))
     write_report(
         optimize.run(optimize_spec, build.inputs("export"), folders["optimize"]), folders["optimize"] / "report.json"
     )
@@ -182,7 +183,7 @@ def run_validate(build: Build) -> Report:
         model=build.stage_model,
         task=model.task,
         opset=Opset.model_validate({"version": model.opset}),
-        precision=Precision(kind="fp32"),
+        precision=Fp32Precision(kind="fp32"),
         providers=Providers(order=("cpu",)),
         session=Session(intra_op_num_threads=1),
         validation=STRICT,

@@ -13,10 +13,11 @@ from modelbuild.diagnosis.modules import Departure, Evidence, first_departure
 from modelbuild.diagnosis.tensors import OpenGraph, module_outputs
 from modelbuild.graph import MODEL_FILE
 from modelbuild.model_spec import InitSource
+from modelbuild.precision_spec import Fp32Precision
 from modelbuild.reference import load_reference
 from modelbuild.report import write_report
 from modelbuild.samples import Batch
-from modelbuild.spec import Opset, Optimization, Precision, PytorchExporter
+from modelbuild.spec import Opset, Optimization, PytorchExporter
 from modelbuild.stage_spec import ExportSpec, OptimizeSpec, StageModel
 from modelbuild.stages import export, optimize
 from modelbuild.tasks import TASKS
@@ -49,7 +50,7 @@ def graphs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, OpenGraph]:
     fused.mkdir()
     spec = ExportSpec(model=MODEL, task=TASK.name, opset=Opset(version=20), exporter=PytorchExporter(kind="dynamo"))
     write_report(export.run(spec, {}, exported), exported / "report.json")
-    how = OptimizeSpec(optimization=Optimization(kind="transformer"), precision=Precision(kind="fp32"))
+    how = OptimizeSpec(optimization=Optimization(kind="transformer"), precision=Fp32Precision(kind="fp32"))
     optimize.run(how, {"export": exported}, fused)
     return {path.name: OpenGraph(path / MODEL_FILE, path) for path in (exported, fused)}
 

@@ -19,10 +19,11 @@ from modelbuild.diagnosis.optimizations import culprit
 from modelbuild.graph import MODEL_FILE, read_graph
 from modelbuild.model_spec import InitSource
 from modelbuild.parity import Usual
+from modelbuild.precision_spec import Fp32Precision
 from modelbuild.reference import load_reference
 from modelbuild.report import read_report, write_report
 from modelbuild.runtime.session import SessionSettings
-from modelbuild.spec import Opset, Precision, Providers, PytorchExporter, Session, Validation
+from modelbuild.spec import Opset, Providers, PytorchExporter, Session, Validation
 from modelbuild.stage_spec import ExportSpec, StageModel, ValidateSpec
 from modelbuild.stages import export
 from modelbuild.tasks import TASKS
@@ -54,7 +55,7 @@ def subject(tmp_path_factory: pytest.TempPathFactory) -> Subject:
             model=MODEL,
             task=TASK.name,
             opset=Opset(version=20),
-            precision=Precision(kind="fp32"),
+            precision=Fp32Precision(kind="fp32"),
             providers=Providers(order=("cpu",)),
             session=Session(intra_op_num_threads=1),
             validation=Validation(kind="quick"),

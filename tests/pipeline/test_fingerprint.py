@@ -35,6 +35,7 @@ INVALIDATED: dict[str, tuple[tuple[str, ...], set[str]]] = {
     "exporter": (("exporter=optimum",), {"export", "package"}),
     "sidecar": (("sidecar=off",), {"sidecar", "package"}),
     "optimization": (("optimization=basic",), {"optimize", "package"}),
+    "precision": (("precision=int8",), {"optimize", "validate", "package"}),
     "providers": (("providers=cuda",), {"validate", "benchmark", "package"}),
     "session": (("session=edge",), {"validate", "benchmark", "package"}),
     "validation": (("validation=quick",), {"validate", "package"}),

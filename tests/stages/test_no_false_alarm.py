@@ -14,11 +14,11 @@ from pydantic import JsonValue
 
 from modelbuild.config.location import packaged
 from modelbuild.model_spec import InitSource
+from modelbuild.precision_spec import Fp32Precision
 from modelbuild.report import Report, write_report
 from modelbuild.spec import (
     Opset,
     Optimization,
-    Precision,
     Providers,
     PytorchExporter,
     Session,
@@ -142,7 +142,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Cas
 
 def _built(case: Case, optimization: str, folders: dict[str, Path], out: Path) -> Report:
     """The report of validation=strict on one build, optimized into `out`."""
-    precision = Precision(kind="fp32")
+    precision = Fp32Precision(kind="fp32")
     chosen = Optimization.model_validate({"kind": optimization})
     write_report(
         optimize.run(OptimizeSpec(optimization=chosen, precision=precision), folders, out), out / "report.json"

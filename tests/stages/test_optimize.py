@@ -25,8 +25,9 @@ from modelbuild.fusions import torchscript
 from modelbuild.graph import MODEL_FILE, read_graph
 from modelbuild.graph_match import match
 from modelbuild.masks import MASKS
+from modelbuild.precision_spec import Fp32Precision
 from modelbuild.report import Report, read_report, write_report
-from modelbuild.spec import Optimization, Precision
+from modelbuild.spec import Optimization
 from modelbuild.stage_spec import OptimizeSpec
 from modelbuild.stages import optimize
 from modelbuild.tasks import TASKS
@@ -38,7 +39,7 @@ pytestmark = pytest.mark.slow
 def _spec(kind: str, *, require_fusion: bool = False) -> OptimizeSpec:
     return OptimizeSpec(
         optimization=Optimization.model_validate({"kind": kind, "require_fusion": require_fusion}),
-        precision=Precision(kind="fp32"),
+        precision=Fp32Precision(kind="fp32"),
     )
 
 

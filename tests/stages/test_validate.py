@@ -15,8 +15,9 @@ from onnx import numpy_helper
 from modelbuild.diagnosis.diagnose import Diagnosis
 from modelbuild.errors import ValidationError
 from modelbuild.graph import MODEL_FILE
+from modelbuild.precision_spec import Fp32Precision
 from modelbuild.report import Report, require_passed, write_report
-from modelbuild.spec import Opset, Optimization, Precision, Providers, Session, Sidecar, Validation
+from modelbuild.spec import Opset, Optimization, Providers, Session, Sidecar, Validation
 from modelbuild.stage_spec import OptimizeSpec, SidecarSpec, StageModel, ValidateSpec
 from modelbuild.stages import optimize, sidecar, validate
 
@@ -34,7 +35,7 @@ def inputs(exported: Path, tiny: StageModel, tmp_path: Path) -> dict[str, Path]:
     folders = {"export": exported, "optimize": tmp_path / "optimize", "sidecar": tmp_path / "sidecar"}
     for name in ("optimize", "sidecar"):
         folders[name].mkdir()
-    unchanged = OptimizeSpec(optimization=Optimization(kind="none"), precision=Precision(kind="fp32"))
+    unchanged = OptimizeSpec(optimization=Optimization(kind="none"), precision=Fp32Precision(kind="fp32"))
     write_report(optimize.run(unchanged, folders, folders["optimize"]), folders["optimize"] / "report.json")
     spec = SidecarSpec(model=tiny, task="feature-extraction", sidecar=Sidecar(kind="auto"))
     write_report(sidecar.run(spec, {}, folders["sidecar"]), folders["sidecar"] / "report.json")
@@ -48,7 +49,7 @@ def _validate(
         model=tiny,
         task="feature-extraction",
         opset=Opset.model_validate({"version": opset}),
-        precision=Precision(kind="fp32"),
+        precision=Fp32Precision(kind="fp32"),
         providers=Providers(order=("cpu",)),
         session=Session(),
         validation=validation,

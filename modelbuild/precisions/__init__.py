@@ -26,7 +26,7 @@ class Reducer(Protocol):
     """What a precision module has. A graph's linear layers are known by the names of their nodes."""
 
     def layers(self, source: Path, precision: Precision) -> tuple[str, ...]:
-        """The linear layers of the graph in the file `source` that `reduce` makes smaller, in the order of the graph."""
+        """The linear layers of the graph in the file `source` that `reduce` makes smaller, in the graph's order."""
         ...
 
     def reduce(

@@ -10,8 +10,9 @@ from pathlib import Path, PurePosixPath
 
 from modelbuild.digest import sha256_file
 from modelbuild.errors import ExportError, PackageError
+from modelbuild.exporter_spec import FileExporter
 from modelbuild.graph import GraphFacts, read_graph
-from modelbuild.spec import FileExporter, Opset
+from modelbuild.spec import Opset
 from modelbuild.stage_spec import GraphFiles
 from modelbuild.suggest import closest
 

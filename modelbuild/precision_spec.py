@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -13,6 +13,7 @@ class Fp32Precision(Strict):
     """The original's precision: nothing is reduced, and the gate asks for the original's numbers."""
 
     kind: Literal["fp32"]
+    quantizes: ClassVar[bool] = False
 
 
 class _Reduced(Strict):
@@ -29,6 +30,7 @@ class HalfPrecision(_Reduced):
     """Weights and arithmetic in 16 bits, inputs and outputs in fp32: for GPUs."""
 
     kind: Literal["fp16", "bf16"]
+    quantizes: ClassVar[bool] = False
 
 
 class Int8Precision(_Reduced):
@@ -37,6 +39,7 @@ class Int8Precision(_Reduced):
     """
 
     kind: Literal["int8", "int8_static"]
+    quantizes: ClassVar[bool] = True
     max_fp32_layers: Annotated[int, Field(ge=0)]
 
 
@@ -46,6 +49,7 @@ class WeightsPrecision(_Reduced):
     """
 
     kind: Literal["int8_weights", "int4"]
+    quantizes: ClassVar[bool] = True
     block_size: Literal[16, 32, 64, 128, 256]
     accuracy_level: Literal[0, 1, 4]
     max_fp32_layers: Annotated[int, Field(ge=0)]

@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from modelbuild.digest import sha256_file, sha256_json, write_json
+from modelbuild.digest import sha256_json
 from modelbuild.errors import ConfigError, ExportError
+from modelbuild.exporter_spec import FileExporter
 from modelbuild.families import EXPORTED_BY
 from modelbuild.model_files import CONFIG_FILE, MODEL_INDEX, PREPROCESSOR_CONFIG, VOCABULARY_FILES
 from modelbuild.model_spec import ModuleSource, PathSource
 from modelbuild.operator_libraries import locate_libraries, location
 from modelbuild.sources import Digest, Located, locate
-from modelbuild.spec import BuildSpec, FileExporter
+from modelbuild.spec import BuildSpec, Session
 from modelbuild.stage_spec import (
     BenchmarkSpec,
     ExportSpec,
+    FolderFiles,
     GraphFiles,
     LibraryFile,
     OptimizeSpec,
     PackageSpec,
     SidecarSpec,
     StageExporter,
+    StageModel,
+    Texts,
+    Timing,
     ValidateSpec,
 )
 from modelbuild.strict import Strict
@@ -170,7 +173,13 @@ def stage_specs(build: ResolvedBuild, host: Mapping[str, str]) -> dict[str, Stri
     return {
         "export": ExportSpec(model=weights, task=task, opset=spec.opset, exporter=build.exporter, custom_ops=of_graph),
         "sidecar": SidecarSpec(model=sidecars, task=task, sidecar=spec.sidecar),
-        "optimize": OptimizeSpec(optimization=spec.optimization, precision=spec.precision, custom_ops=libraries),
+        "optimize": OptimizeSpec(
+            optimization=spec.optimization,
+            precision=spec.precision,
+            custom_ops=libraries,
+            timing=_timing(spec, session, host),
+            texts=_texts(build, sidecars),
+        ),
         "validate": ValidateSpec(
             model=everything,
             task=task,
@@ -197,6 +206,21 @@ def stage_specs(build: ResolvedBuild, host: Mapping[str, str]) -> dict[str, Stri
     }
 
 
+def _timing(spec: BuildSpec, session: Session, host: Mapping[str, str]) -> Timing | None:
+    """What the times depend on that optimize takes; None where it takes none."""
+    if spec.optimization.kind != "auto" and not session.auto:
+        return None
+    return Timing(providers=spec.providers, session=session, host=dict(host))
+
+
+def _texts(build: ResolvedBuild, sidecars: StageModel) -> Texts | None:
+    """What a reduced precision is judged by, where the model reads text and has a tokenizer."""
+    text = "tokenizer" in TASKS[build.task].preprocessors
+    if build.spec.precision.kind == "fp32" or not text or not isinstance(sidecars.source, FolderFiles):
+        return None
+    return Texts(files=sidecars.source.files, tokenizer_folder=TASKS[build.task].tokenizer_folder)
+
+
 def _origin(build: ResolvedBuild) -> dict[str, str]:
     """Where the model came from, and which graph it is if it was exported elsewhere."""
     exporter = build.exporter
@@ -217,32 +241,3 @@ def _without_path(spec: BuildSpec) -> BuildSpec:
     if isinstance(exporter, FileExporter):
         exporter = exporter.model_copy(update={"path": Path(exporter.path).name})
     return spec.model_copy(update={"model": model, "exporter": exporter, "session": session})
-
-
-class DigestCache:
-    """The sha256 of files, remembered by path, size, inode and modification time, as git and DVC remember theirs."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._known: dict[str, list[Any]] = _read(path)
-
-    def digest(self, path: Path) -> str:
-        """The sha256 of the file at `path`, read only when its size, inode or modification time is new."""
-        status = path.stat()
-        stamp = [status.st_size, status.st_ino, status.st_mtime_ns]
-        key = os.path.realpath(path)
-        entry = self._known.get(key)
-        if entry is None or entry[:3] != stamp:
-            self._known[key] = entry = [*stamp, sha256_file(path)]
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            write_json(self._path, self._known)
-        return str(entry[3])
-
-
-def _read(path: Path) -> dict[str, list[Any]]:
-    try:
-        known = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}  # a cache: what cannot be read is read again from the files
-    entries = known.items() if isinstance(known, dict) else ()
-    return {path: entry for path, entry in entries if isinstance(entry, list) and len(entry) == 4}

@@ -6,13 +6,13 @@ from pathlib import PurePath
 from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import (
-    AfterValidator,
     Field,
     StringConstraints,
     field_validator,
     model_validator,
 )
 
+from modelbuild.exporter_spec import Exporter
 from modelbuild.model_spec import Model
 from modelbuild.precision_spec import Precision
 from modelbuild.provider_options import CpuOptions, CudaOptions, TensorrtOptions
@@ -21,17 +21,6 @@ from modelbuild.strict import Strict
 from modelbuild.suggest import did_you_mean
 from modelbuild.tasks import TaskName
 
-
-def _each_once(names: dict[str, str]) -> dict[str, str]:
-    """Refuse a name of the graph that is given to two of the task's."""
-    for name in names.values():
-        sharing = [task_name for task_name, graph_name in names.items() if graph_name == name]
-        if len(sharing) > 1:
-            raise ValueError(f"{' and '.join(sharing)} cannot both be '{name}'")
-    return names
-
-
-GraphNames = Annotated[dict[str, Annotated[str, StringConstraints(min_length=1)]], AfterValidator(_each_once)]
 Size = Annotated[int, Field(ge=1, le=65536)]
 Sizes = Annotated[tuple[Size, ...], Field(min_length=1)]
 ProviderName = Literal["cpu", "cuda", "tensorrt"]
@@ -48,28 +37,6 @@ class Opset(Strict):
     """The ONNX operator set of the default domain; `auto` is the one that a file exported elsewhere has."""
 
     version: Literal[17, 18, 20, 21, "auto"]
-
-
-class PytorchExporter(Strict):
-    """How PyTorch becomes ONNX: torch's own dynamo exporter, or Optimum's."""
-
-    kind: Literal["dynamo", "optimum"]
-
-
-class FileExporter(Strict):
-    """An ONNX file that was exported elsewhere. `path` is absolute once the configuration is read.
-
-    `inputs` and `outputs` say, by the name that the task has for each, what the file calls it; one that they leave out
-    has the same name in both.
-    """
-
-    kind: Literal["file"]
-    path: Annotated[str, StringConstraints(min_length=1)]
-    inputs: GraphNames = {}
-    outputs: GraphNames = {}
-
-
-Exporter = Annotated[PytorchExporter | FileExporter, Field(discriminator="kind")]
 
 
 class Sidecar(Strict):
@@ -153,6 +120,10 @@ class Session(Strict):
     config_entries: dict[str, str] = {}
     custom_ops: tuple[Annotated[str, StringConstraints(min_length=1)], ...] = ()
 
+    def settings(self) -> dict[str, Any]:
+        """What a session is opened with, by key."""
+        return self.model_dump(mode="json", exclude={"auto"})
+
     @field_validator("custom_ops")
     @classmethod
     def _libraries_differ_in_name(cls, paths: tuple[str, ...]) -> tuple[str, ...]:
@@ -171,7 +142,10 @@ class Session(Strict):
         return entries
 
     @model_validator(mode="after")
-    def _inter_op_needs_parallel(self) -> Self:
+    def _keys_belong_together(self) -> Self:
+        own = self.model_fields_set - {"auto", "config_entries", "custom_ops"}
+        if self.auto and own:
+            raise ValueError(f"session=auto with {min(own)}, which is one of the things that it finds: leave it out")
         if self.execution_mode == "sequential" and self.inter_op_num_threads > 1:
             raise ValueError("inter_op_num_threads has an effect only with execution_mode=parallel")
         return self

@@ -6,20 +6,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from modelbuild.exporter_spec import GraphNames, PytorchExporter
 from modelbuild.model_spec import InitSource, ModuleSource
 from modelbuild.precision_spec import Precision
-from modelbuild.spec import (
-    Benchmark,
-    BuildSpec,
-    GraphNames,
-    Opset,
-    Optimization,
-    Providers,
-    PytorchExporter,
-    Session,
-    Sidecar,
-    Validation,
-)
+from modelbuild.spec import Benchmark, BuildSpec, Opset, Optimization, Providers, Session, Sidecar, Validation
 from modelbuild.strict import Digests, Sha256, Strict
 from modelbuild.tasks import TaskName
 
@@ -91,12 +81,31 @@ class SidecarSpec(Strict):
     sidecar: Sidecar
 
 
+class Timing(Strict):
+    """What decides how fast a graph is on a machine, named by `host`."""
+
+    providers: Providers
+    session: Session
+    host: dict[str, str]
+
+
+class Texts(Strict):
+    """What makes inputs of texts: the files of the model that are not weights, and where its tokenizer is in them."""
+
+    files: Digests
+    tokenizer_folder: str
+
+
 class OptimizeSpec(Strict):
-    """What optimize depends on, beside the exported graph."""
+    """What optimize depends on, beside the exported graph. It depends on a machine where it times something, and on the
+    tokenizer where it reduces a precision and looks at what that does to real text.
+    """
 
     optimization: Optimization
     precision: Precision
     custom_ops: tuple[LibraryFile, ...] = ()
+    timing: Timing | None = None
+    texts: Texts | None = None
 
 
 class ValidateSpec(Strict):

@@ -14,12 +14,13 @@ import yaml
 import modelbuild
 from modelbuild.candidates import CANDIDATES
 from modelbuild.config.location import groups, packaged
+from modelbuild.exporter_spec import PytorchExporter
 from modelbuild.exporters import EXPORTERS
 from modelbuild.pipeline import STAGE_INPUTS
 from modelbuild.providers import PROVIDERS
 from modelbuild.resolve import ResolvedBuild, stage_specs
 from modelbuild.sources import Located
-from modelbuild.spec import BuildSpec, Opset, Providers, PytorchExporter
+from modelbuild.spec import BuildSpec, Opset, Providers
 from modelbuild.stages import STAGES
 from modelbuild.tasks import TASKS
 
@@ -33,14 +34,14 @@ LONGER = {"spec": 300}
 # The rooms of the house, from the ground up. A module imports from rows below its own, and from its own room.
 ROWS = (
     ("", "errors", "suggest", "digest", "config.location", "model_files", "locks", "own_process"),
-    ("split_slices", "source_lines"),
+    ("split_slices", "source_lines", "digest_cache"),
     ("signature", "providers", "session_keys", "report", "masks", "config_fields", "weights", "hierarchy", "node_tags"),
     ("strict",),
     ("interface",),
     ("tasks", "sizes"),
-    ("samples", "model_spec", "precision_spec", "provider_options"),
+    ("samples", "model_spec", "precision_spec", "provider_options", "exporter_spec"),
     ("spec", "manifest", "parity", "checkpoint", "model_config", "weight_files", "batches", "text_limits", "scopes"),
-    ("agreement", "tagging", "module_code", "module_weights", "diffusers_folder"),
+    ("agreement", "session_presets", "tagging", "module_code", "module_weights", "diffusers_folder"),
     ("stage_spec",),
     ("architectures", "component", "module_loading", "module_config", "module_source", "diffusers_reference"),
     ("diffusers_configs",),
@@ -49,7 +50,7 @@ ROWS = (
     ("runtime", "decoding"),
     ("graph_source", "operator_libraries", "graph_match", "golden_text", "fusions", "golden_image", "precisions"),
     ("exporters", "candidates", "measure", "resolve", "preflight", "render", "checks"),
-    ("diagnosis",),
+    ("diagnosis", "optimization"),
     ("stages",),
     ("config", "pipeline"),
     ("render.terminal",),

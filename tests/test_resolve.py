@@ -1,19 +1,16 @@
 from __future__ import annotations
 
 import json
-import os
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from checkpoints import safe_weights
 
-from modelbuild import resolve as module
 from modelbuild.digest import sha256_file
 from modelbuild.errors import ConfigError, ExportError
 from modelbuild.model_spec import InitSource
-from modelbuild.resolve import DigestCache, ResolvedBuild, resolve, stage_specs
+from modelbuild.resolve import ResolvedBuild, resolve, stage_specs
 from modelbuild.spec import BuildSpec
 from modelbuild.stage_spec import ExportSpec, FolderFiles, OptimizeSpec, PackageSpec, SidecarSpec, ValidateSpec
 from modelbuild.stages import STAGES
@@ -196,60 +193,3 @@ def test_the_source_of_an_init_model_is_in_the_stages_as_it_was_declared() -> No
     spec = stage_specs(resolved(), {})["export"]
     assert isinstance(spec, ExportSpec)
     assert isinstance(spec.model.source, InitSource)
-
-
-@pytest.fixture
-def reads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """The files whose content was read for a digest."""
-    seen: list[Path] = []
-
-    def noted(path: Path) -> str:
-        seen.append(path)
-        return sha256_file(path)
-
-    monkeypatch.setattr(module, "sha256_file", noted)
-    return seen
-
-
-def test_a_digest_is_remembered_between_processes_and_the_file_is_not_read_again(
-    folder: Path, tmp_path: Path, reads: list[Path]
-) -> None:
-    weights, memory = folder / "model.safetensors", tmp_path / "made" / "digests.json"
-    first = DigestCache(memory).digest(weights)
-    assert first == sha256_file(weights)
-    cache = DigestCache(memory)
-    assert [cache.digest(weights), DigestCache(memory).digest(weights)] == [first, first]
-    assert reads == [weights]
-
-
-def test_a_changed_file_is_read_again_even_when_its_size_is_the_same(
-    folder: Path, tmp_path: Path, reads: list[Path]
-) -> None:
-    weights, cache = folder / "model.safetensors", DigestCache(tmp_path / "digests.json")
-    before = cache.digest(weights)
-    weights.write_bytes(weights.read_bytes()[::-1])
-    os.utime(weights, ns=(time.time_ns(), time.time_ns() + 1))
-    assert cache.digest(weights) == sha256_file(weights) != before
-    replacement = folder / "new"
-    replacement.write_bytes(weights.read_bytes().lower())
-    stamp = weights.stat()
-    os.utime(replacement, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
-    replacement.replace(weights)
-    assert cache.digest(weights) == sha256_file(weights)
-    assert len(reads) == 3
-
-
-def test_a_link_and_its_target_are_one_file(folder: Path, tmp_path: Path, reads: list[Path]) -> None:
-    cache = DigestCache(tmp_path / "digests.json")
-    (folder / "link").symlink_to(folder / "model.safetensors")
-    assert cache.digest(folder / "link") == cache.digest(folder / "model.safetensors")
-    assert len(reads) == 1
-
-
-@pytest.mark.parametrize("text", ["", "{", "[1]", "\x00", '{"a": 3}', '{"%s": 3}', '{"%s": []}', '{"%s": %t}'])
-def test_a_damaged_memory_of_digests_is_made_anew(folder: Path, tmp_path: Path, text: str) -> None:
-    memory, weights = tmp_path / "digests.json", folder / "model.safetensors"
-    status = weights.stat()
-    stamp = json.dumps([status.st_size, status.st_ino, status.st_mtime_ns])
-    memory.write_text(text.replace("%s", os.path.realpath(weights)).replace("%t", stamp))
-    assert DigestCache(memory).digest(weights) == sha256_file(weights)

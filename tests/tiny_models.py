@@ -10,13 +10,14 @@ import torch
 from pydantic import JsonValue
 
 from modelbuild.component import Component
+from modelbuild.exporter_spec import PytorchExporter
 from modelbuild.families.split import components_of
 from modelbuild.graph import MODEL_FILE, data_file
 from modelbuild.model_spec import InitSource
 from modelbuild.report import write_report
 from modelbuild.samples import Batch, sample
 from modelbuild.sizes import typical_sizes
-from modelbuild.spec import Opset, PytorchExporter
+from modelbuild.spec import Opset
 from modelbuild.stage_spec import ExportSpec, StageModel
 from modelbuild.stages import export
 from modelbuild.tasks import Task

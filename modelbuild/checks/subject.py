@@ -45,7 +45,7 @@ class Subject:
 
     def settings(self) -> SessionSettings:
         """The session settings that the file ships with."""
-        return SessionSettings.from_mapping(self.spec.session.model_dump() | {"custom_ops": self.custom_ops})
+        return SessionSettings.from_mapping(self.spec.session.settings() | {"custom_ops": self.custom_ops})
 
     @property
     def tokenizer(self) -> Path:

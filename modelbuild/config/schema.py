@@ -14,8 +14,9 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from modelbuild.errors import ConfigError, Problem
+from modelbuild.exporter_spec import FileExporter
 from modelbuild.model_spec import ModuleSource, PathSource
-from modelbuild.spec import BuildSpec, FileExporter
+from modelbuild.spec import BuildSpec
 from modelbuild.suggest import did_you_mean
 
 FREE = "*"

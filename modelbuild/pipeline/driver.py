@@ -12,6 +12,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from modelbuild.digest_cache import DigestCache
 from modelbuild.errors import HostError, Interrupted, ValidationError
 from modelbuild.locks import hold
 from modelbuild.pipeline import journal
@@ -19,7 +20,7 @@ from modelbuild.pipeline.project import Workspace, stage_params, write_adhoc_pro
 from modelbuild.pipeline.publish import publish
 from modelbuild.pipeline.state import StageState, build_states, open_project
 from modelbuild.preflight import require_host
-from modelbuild.resolve import DigestCache, ResolvedBuild, resolve
+from modelbuild.resolve import ResolvedBuild, resolve
 from modelbuild.spec import BuildSpec
 
 _GRACE_S = 2.0

@@ -18,6 +18,8 @@ from modelbuild.checks import OF_FAMILY
 from modelbuild.decoding import DECODERS
 from modelbuild.exporters import EXPORTERS
 from modelbuild.families import CONFIGS, FAMILIES
+from modelbuild.optimization import REDUCTION, SESSIONS, WAYS
+from modelbuild.precisions import PRECISIONS
 from modelbuild.runtime.session import usable_cores
 from modelbuild.stage_spec import BenchmarkSpec, ExportSpec, ModuleFiles, OptimizeSpec, SidecarSpec, ValidateSpec
 from modelbuild.stages import STAGES
@@ -82,7 +84,7 @@ def _entry_modules(stage: str, spec: Strict) -> tuple[str, ...]:
     if isinstance(spec, ExportSpec):
         variant = (EXPORTERS[spec.exporter.kind],)
     elif isinstance(spec, OptimizeSpec):
-        variant = (CANDIDATES[spec.optimization.kind],)
+        variant = _of_optimize(spec)
     elif isinstance(spec, ValidateSpec):
         variant = tuple(sorted(set(CANDIDATES.values())))
     if isinstance(spec, ExportSpec | ValidateSpec | BenchmarkSpec) or (
@@ -93,6 +95,15 @@ def _entry_modules(stage: str, spec: Strict) -> tuple[str, ...]:
         if isinstance(spec, kind) and TASKS[spec.task].family in modules:
             variant = (*variant, modules[TASKS[spec.task].family])
     return (STAGES[stage], *variant)
+
+
+def _of_optimize(spec: OptimizeSpec) -> tuple[str, ...]:
+    """A search makes all candidates; a precision, and a session that is to be found, have modules of their own."""
+    kind, precision = spec.optimization.kind, spec.precision.kind
+    candidates = CANDIDATES.values() if kind == "auto" else (CANDIDATES[kind],)
+    reduction = () if precision == "fp32" else (REDUCTION, PRECISIONS[precision])
+    sessions = (SESSIONS,) if spec.timing and spec.timing.session.auto else ()
+    return (WAYS[kind], *sorted(set(candidates)), *reduction, *sessions)
 
 
 @cache

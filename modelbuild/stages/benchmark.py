@@ -23,6 +23,7 @@ from modelbuild.operator_libraries import verified_libraries
 from modelbuild.report import Report
 from modelbuild.runtime.session import SessionSettings, session_options, usable_cores
 from modelbuild.samples import Array, sample
+from modelbuild.session_presets import settled
 from modelbuild.sizes import longest, typical_sizes
 from modelbuild.stage_spec import BenchmarkSpec
 
@@ -53,6 +54,7 @@ def run(spec: BenchmarkSpec, inputs: Mapping[str, Path], out: Path) -> Report:
     memory is that of a process that holds only the one side, its libraries included; inputs are random, with rows
     padded on the right to random lengths where there is a mask.
     """
+    spec = spec.model_copy(update={"session": settled(spec.session, inputs["optimize"])})
     if spec.benchmark.kind == "off":
         facts: dict[str, Any] = {"status": "off"}
     else:
@@ -84,7 +86,7 @@ def _load_ms(facts: Mapping[str, Any]) -> dict[str, float]:
 def _measure(spec: BenchmarkSpec, inputs: Mapping[str, Path]) -> dict[str, Any]:
     load_average = os.getloadavg()[0]
     libraries = verified_libraries(spec.custom_ops, inputs)
-    settings = SessionSettings.from_mapping(spec.session.model_dump() | {"custom_ops": libraries})
+    settings = SessionSettings.from_mapping(spec.session.settings() | {"custom_ops": libraries})
     threads = int(session_options(settings).intra_op_num_threads)
     cases: dict[str, Any] = {}
     graphs: dict[str, Any] = {}

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import importlib
-import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
-from modelbuild.candidates import CANDIDATES, Candidate
 from modelbuild.errors import OptimizeError
-from modelbuild.fusions.blame import verdict
 from modelbuild.fusions.budget import attention_budget, fused_operators
 from modelbuild.graph import GraphFacts, read_graph
-from modelbuild.graph_match import match
 from modelbuild.hierarchy import Hierarchy
-from modelbuild.interface import Interface
 from modelbuild.operator_libraries import verified_libraries
+from modelbuild.optimization import REDUCTION, SESSIONS, WAYS, Way
+from modelbuild.optimization.job import Job, Reduce
 from modelbuild.report import Check, Report, named_after, read_report
 from modelbuild.signature import signature_to_dict
 from modelbuild.spec import Optimization
@@ -27,53 +23,46 @@ from modelbuild.tagging import restore_tags, ship
 SPEC = OptimizeSpec
 REPORT: str | None = "report.json"
 
-# From the most to the least that is done to a graph: where one kind fails, the next may do.
-_TAMER = ("transformer", "extended", "basic", "none")
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Job:
-    """One exported graph, to be optimized: what kind of optimization, its file, what export said of it, where the
-    result goes, and the libraries of its custom operators.
-    """
-
-    kind: str
-    source: Path
-    facts: Mapping[str, Any]
-    out: Path
-    custom_ops: tuple[str, ...]
-
 
 def run(spec: OptimizeSpec, inputs: Mapping[str, Path], out: Path) -> Report:
-    """Optimize every exported graph with the asked candidate. It must load, keep its signature and match the exported
-    graph.
+    """Optimize every exported graph as asked, or by a search, and reduce its precision. What comes out must load, keep
+    its signature and match the exported graph.
 
-    Raises OptimizeError otherwise, with the fusion that is to blame: a candidate is never replaced by another in
-    silence. Raises it too when every layer's attention must be fused and is not.
+    Raises OptimizeError otherwise, with the fusion that is to blame: what was asked for is never replaced by another
+    in silence. Raises it too when every layer's attention must be fused and is not.
     """
     source, libraries = inputs["export"], verified_libraries(spec.custom_ops, inputs)
     exported: Mapping[str, Mapping[str, Any]] = read_report(source / "report.json").facts["components"]
+    way = cast(Way, importlib.import_module(WAYS[spec.optimization.kind]))
     checks: list[Check] = []
     components: dict[str, Any] = {}
     warnings: list[str] = []
     for name, facts in exported.items():
         target = out / facts["file"]
         target.parent.mkdir(parents=True, exist_ok=True)
-        kind = spec.optimization.kind
-        job = _Job(kind=kind, source=source / facts["file"], facts=facts, out=target, custom_ops=libraries)
-        matched = _optimized(job)
+        job = Job(
+            kind=spec.optimization.kind,
+            source=source / facts["file"],
+            facts=facts,
+            out=target,
+            custom_ops=libraries,
+            reduce=_reduction(spec, facts, inputs),
+        )
+        made = way.make(job, _share(spec, len(exported)))
         restore_tags(target, job.source)
         hierarchy = ship(Hierarchy.of_facts(facts["hierarchy"]), target)
         before, after = read_graph(job.source), read_graph(target)
         fusions, fused, warned = _fusions(spec.optimization, after, facts)
-        checks += named_after(name if len(exported) > 1 else "", (matched, *fusions))
+        checks += named_after(name if len(exported) > 1 else "", (made.check, *fusions))
         components[name] = _facts(before, after, facts) | fused | {"hierarchy": hierarchy.facts()}
+        components[name] |= {"optimization": made.kind, **made.facts}
         warnings += [f"{name}: {text}" if len(exported) > 1 else text for text in warned]
     return Report(
         stage="optimize",
         checks=tuple(checks),
         facts={
             "optimization": spec.optimization.kind,
+            "precision": spec.precision.kind,
             "attention_fusions": [
                 f"{name}: {found['attention_fusions']}" if len(components) > 1 else found["attention_fusions"]
                 for name, found in components.items()
@@ -81,59 +70,34 @@ def run(spec: OptimizeSpec, inputs: Mapping[str, Path], out: Path) -> Report:
             ],
             "warnings": warnings,
             "components": components,
+            **_session(spec, components, libraries, out),
         },
     )
 
 
-def _optimized(job: _Job) -> Check:
-    try:
-        return _emit(job)
-    except OptimizeError as error:
-        raise _diagnosed(error, job) from error
+def _share(spec: OptimizeSpec, graphs: int) -> OptimizeSpec:
+    """The spec with the share that each of so many graphs has of the budget."""
+    if spec.optimization.kind != "auto":
+        return spec
+    budget = spec.optimization.budget_s / graphs
+    return spec.model_copy(update={"optimization": spec.optimization.model_copy(update={"budget_s": budget})})
 
 
-def _emit(job: _Job, without: frozenset[str] = frozenset()) -> Check:
-    """Write what the candidate makes, without some fusions. Raises OptimizeError when it cannot ship."""
-    _candidate(job.kind).optimize(job.kind, job.source, job.facts, job.out, without, job.custom_ops)
-    try:
-        before, after = read_graph(job.source), read_graph(job.out)
-    except Exception as error:
-        raise OptimizeError(f"the optimized graph does not load: {error}") from error
-    if before.signature != after.signature:
-        raise OptimizeError(f"the optimized graph does not keep the signature: it has {after.signature}")
-    interface = Interface.of_facts(job.facts["interface"])
-    check = match(job.source, job.out, after.signature, interface, job.custom_ops)
-    if not check.passed:
-        raise OptimizeError(f"the optimized graph does not match the exported one: {check.line()}")
-    return check
+def _reduction(spec: OptimizeSpec, facts: Mapping[str, Any], inputs: Mapping[str, Path]) -> Reduce | None:
+    """What reduces the precision of one graph; None where it stays that of the original."""
+    if spec.precision.kind == "fp32":
+        return None
+    reduction: Reduce = importlib.import_module(REDUCTION).reduction(spec, facts, inputs)
+    return reduction
 
 
-def _candidate(kind: str) -> Candidate:
-    return cast(Candidate, importlib.import_module(CANDIDATES[kind]))
-
-
-def _diagnosed(error: OptimizeError, job: _Job) -> OptimizeError:
-    """The error with the fusion that is to blame, and a kind of optimization that works."""
-    problem, kind = error.problems[0], job.kind
-    tamer = next((other for other in _TAMER[_TAMER.index(kind) + 1 :] if _works(replace(job, kind=other))), None)
-    if tamer is None:
-        return OptimizeError(
-            f"the exported graph itself cannot be used: {problem.what}",
-            where=f"optimization={kind}",
-            hint="is it a graph of this model (model=…)? If so, choose another exporter",
-        )
-    found = verdict(_candidate(kind).fusions(kind, job.facts), lambda without: _works(job, without=without))
-    what = "; ".join(part for part in (problem.what, found) if part)
-    return OptimizeError(what, where=kind, hint=f"choose optimization={tamer}")
-
-
-def _works(job: _Job, *, without: frozenset[str] = frozenset()) -> bool:
-    with tempfile.TemporaryDirectory(dir=job.out.parent, prefix=".attempt.") as scratch:
-        try:
-            _emit(replace(job, out=Path(scratch) / job.out.name), without)
-        except OptimizeError:
-            return False
-    return True
+def _session(
+    spec: OptimizeSpec, components: Mapping[str, Any], libraries: tuple[str, ...], out: Path
+) -> dict[str, Any]:
+    """The preset that is best for the graphs that ship, where that is to be found out."""
+    if spec.timing is None or not spec.timing.session.auto:
+        return {}
+    return {"session": importlib.import_module(SESSIONS).best(spec.timing, components, libraries, out)}
 
 
 def _fusions(
@@ -146,7 +110,7 @@ def _fusions(
     promise must be kept.
     """
     fused: dict[str, Any] = {"fusions": fused_operators(graph.operators)}
-    if optimization.kind != "transformer" or facts["architecture"].get("num_hidden_layers") == 0:
+    if not optimization.promises_fusion or facts["architecture"].get("num_hidden_layers") == 0:
         return (), fused, []
     budget = attention_budget(graph.operators, facts["architecture"])
     fused["attention_fusions"] = budget.line()

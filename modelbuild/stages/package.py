@@ -23,7 +23,9 @@ from modelbuild.report import Report, read_report, require_passed
 from modelbuild.runtime.load import GOLDEN_FILE, load
 from modelbuild.runtime.session import SessionSettings, open_session
 from modelbuild.samples import Batch, sample
+from modelbuild.session_presets import settled
 from modelbuild.sizes import typical_sizes
+from modelbuild.spec import Session
 from modelbuild.stage_spec import FolderFiles, ModuleFiles, PackageSpec
 
 SPEC = PackageSpec
@@ -49,8 +51,9 @@ def run(spec: PackageSpec, inputs: Mapping[str, Path], out: Path) -> Report:
     components = read_report(inputs["optimize"] / "report.json").facts["components"]
     _describe(out / CONFIG_FILE, components, of_module=isinstance(spec.model.source, ModuleFiles))
     libraries = copy_libraries(spec.custom_ops, inputs, out)
-    _write_golden(spec, components, out, libraries)
-    manifest = _manifest(spec, components, validation, benchmark, out, libraries)
+    session = settled(spec.build.session, inputs["optimize"])
+    _write_golden(spec, session, components, out, libraries)
+    manifest = _manifest(spec, session, components, validation, benchmark, out, libraries)
     documents = {"README.md": package_readme, "report.html": report_html}
     for name, document in documents.items():
         (out / name).write_text(document(manifest, validation, benchmark), encoding="utf-8")
@@ -73,7 +76,9 @@ def _describe(config: Path, components: Mapping[str, Any], *, of_module: bool) -
         write_json(config, values | {"modelbuild": kept | summary(modules)})
 
 
-def _write_golden(spec: PackageSpec, components: Mapping[str, Any], out: Path, libraries: tuple[str, ...]) -> None:
+def _write_golden(
+    spec: PackageSpec, session: Session, components: Mapping[str, Any], out: Path, libraries: tuple[str, ...]
+) -> None:
     """For every graph inputs and the outputs they gave here, which the runtime replays wherever the package is
     opened.
     """
@@ -82,13 +87,13 @@ def _write_golden(spec: PackageSpec, components: Mapping[str, Any], out: Path, l
     for name, facts in components.items():
         interface = Interface.of_facts(facts["interface"])
         batch = _golden_batch(interface)
-        session = open_session(
+        opened = open_session(
             out / facts["file"],
             providers=spec.build.providers.choices(),
-            settings=SessionSettings.from_mapping(spec.build.session.model_dump() | own),
+            settings=SessionSettings.from_mapping(session.settings() | own),
             allow_fallback=spec.build.providers.allow_fallback,
         )
-        outputs = session.run(list(interface.output_names()), batch.inputs)
+        outputs = opened.run(list(interface.output_names()), batch.inputs)
         arrays |= {f"{name}/input.{key}": array for key, array in batch.inputs.items()}
         arrays |= {f"{name}/output.{key}": array for key, array in zip(interface.output_names(), outputs, strict=True)}
     np.savez(out / GOLDEN_FILE, **arrays)
@@ -101,6 +106,7 @@ def _golden_batch(interface: Interface) -> Batch:
 
 def _manifest(
     spec: PackageSpec,
+    session: Session,
     components: Mapping[str, Any],
     validation: Report,
     benchmark: Report,
@@ -115,7 +121,7 @@ def _manifest(
         graphs={name: _graph(facts, out) for name, facts in components.items()},
         providers=spec.build.providers.choices(),
         allow_fallback=spec.build.providers.allow_fallback,
-        session=spec.build.session.model_dump(mode="json") | {"custom_ops": list(libraries)},
+        session=session.settings() | {"custom_ops": list(libraries)},
         source=dict(spec.origin)
         | ({"files": dict(source.files)} if isinstance(source, FolderFiles) else source.model_dump(mode="json")),
         build=spec.build.model_dump(mode="json"),

@@ -37,6 +37,7 @@ from modelbuild.interface import Interface
 from modelbuild.operator_libraries import verified_libraries
 from modelbuild.reference import load_reference
 from modelbuild.report import Check, Report, named_after, read_report
+from modelbuild.session_presets import settled
 from modelbuild.stage_spec import FolderFiles, ValidateSpec
 from modelbuild.tasks import TASKS, Task
 
@@ -54,6 +55,7 @@ def run(spec: ValidateSpec, inputs: Mapping[str, Path], out: Path) -> Report:
     """
     if spec.validation.kind == "off":
         return Report(stage="validate", facts={"status": "off"}, metrics={"checks": 0, "failed": 0})
+    spec = spec.model_copy(update={"session": settled(spec.session, inputs["optimize"])})
     subjects = _subjects(spec, inputs)
     checks: list[Check] = []
     facts: dict[str, Any] = {"status": spec.validation.kind, "seed": spec.validation.seed, "torch": torch.__version__}
@@ -111,8 +113,8 @@ def _examined(runs: Runs, inputs: Mapping[str, Path], out: Path) -> _Examined:
         checks += [*invariance.examine(runs), *bounds.examine(runs), *placement.examine(subject)]
     diagnosis = None
     if numbers.failing:
-        optimization = read_report(inputs["optimize"] / "report.json").facts["optimization"]
-        diagnosis = diagnose(runs, numbers, optimization, out)
+        shipped = read_report(inputs["optimize"] / "report.json").facts["components"][subject.component.name]
+        diagnosis = diagnose(runs, numbers, shipped["optimization"], out)
     return _Examined(checks=tuple(checks), facts=facts, works=numbers.runs, diagnosis=diagnosis)
 
 

@@ -13,18 +13,11 @@ import torch
 from families.causal_checkpoints import POSITIONS, save_decoder
 from tiny_classifier import failed, model_in
 
+from modelbuild.exporter_spec import PytorchExporter
 from modelbuild.graph import MODEL_FILE, data_file
 from modelbuild.precision_spec import Fp32Precision
 from modelbuild.report import Report, write_report
-from modelbuild.spec import (
-    Opset,
-    Optimization,
-    Providers,
-    PytorchExporter,
-    Session,
-    Sidecar,
-    Validation,
-)
+from modelbuild.spec import Opset, Optimization, Providers, Session, Sidecar, Validation
 from modelbuild.stage_spec import ExportSpec, OptimizeSpec, SidecarSpec, ValidateSpec
 from modelbuild.stages import export, optimize, sidecar, validate
 

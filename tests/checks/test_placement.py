@@ -16,6 +16,7 @@ from tiny_models import only_component
 from modelbuild.checks.placement import examine, placement_checks
 from modelbuild.checks.subject import Subject
 from modelbuild.errors import HostError
+from modelbuild.exporter_spec import PytorchExporter
 from modelbuild.graph import MODEL_FILE, read_graph
 from modelbuild.model_spec import InitSource
 from modelbuild.precision_spec import Fp32Precision
@@ -23,7 +24,7 @@ from modelbuild.reference import load_reference
 from modelbuild.report import Check, Report, read_report, write_report
 from modelbuild.runtime.placement import Placement, node_placement
 from modelbuild.runtime.session import SessionSettings
-from modelbuild.spec import Opset, Providers, PytorchExporter, Session, Validation
+from modelbuild.spec import Opset, Providers, Session, Validation
 from modelbuild.stage_spec import ExportSpec, StageModel, ValidateSpec
 from modelbuild.stages import export
 from modelbuild.tasks import TASKS

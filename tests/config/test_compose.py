@@ -9,8 +9,9 @@ import yaml
 from modelbuild.config.compose import compose, compose_sweep
 from modelbuild.config.location import groups, packaged
 from modelbuild.errors import ConfigError
+from modelbuild.exporter_spec import FileExporter
 from modelbuild.model_spec import InitSource, PathSource
-from modelbuild.spec import BuildSpec, FileExporter
+from modelbuild.spec import BuildSpec
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"
 # Values for the keys that a file leaves to the user (`???`).

@@ -8,8 +8,9 @@ import pytest
 
 from modelbuild.config.schema import decode, known_keys
 from modelbuild.errors import ConfigError
+from modelbuild.exporter_spec import FileExporter
 from modelbuild.model_spec import PathSource
-from modelbuild.spec import BuildSpec, FileExporter
+from modelbuild.spec import BuildSpec
 
 VALUES: dict[str, Any] = {
     "model": {"name": "tiny", "source": {"kind": "init", "architecture": "BertModel", "config": {"hidden_size": 8}}},

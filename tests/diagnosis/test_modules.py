@@ -11,13 +11,14 @@ from tiny_models import only_component, random_batch
 from modelbuild.component import Named
 from modelbuild.diagnosis.modules import Departure, Evidence, first_departure
 from modelbuild.diagnosis.tensors import OpenGraph, module_outputs
+from modelbuild.exporter_spec import PytorchExporter
 from modelbuild.graph import MODEL_FILE
 from modelbuild.model_spec import InitSource
 from modelbuild.precision_spec import Fp32Precision
 from modelbuild.reference import load_reference
 from modelbuild.report import write_report
 from modelbuild.samples import Batch
-from modelbuild.spec import Opset, Optimization, PytorchExporter
+from modelbuild.spec import Opset, Optimization
 from modelbuild.stage_spec import ExportSpec, OptimizeSpec, StageModel
 from modelbuild.stages import export, optimize
 from modelbuild.tasks import TASKS

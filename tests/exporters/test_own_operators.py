@@ -10,9 +10,10 @@ from onnx import TensorProto, helper
 
 from modelbuild.digest import sha256_file
 from modelbuild.errors import ExportError
+from modelbuild.exporter_spec import FileExporter
 from modelbuild.graph_source import locate_graph
 from modelbuild.runtime.custom_ops import known_operators
-from modelbuild.spec import FileExporter, Opset
+from modelbuild.spec import Opset
 from modelbuild.stage_spec import GraphFiles
 
 

@@ -205,6 +205,12 @@ def test_a_comment_in_the_source_of_a_stage_changes_that_stage_alone(stage: str,
         ("fusions/torchscript.py", {"optimize", "validate"}),
         ("candidates/ort_level.py", {"optimize", "validate"}),
         ("candidates/unchanged.py", {"validate"}),
+        ("optimization/asked.py", {"optimize"}),
+        ("optimization/search.py", set()),
+        ("optimization/reduction.py", set()),
+        ("optimization/sessions.py", set()),
+        ("precisions/int8.py", set()),
+        ("session_presets.py", {"validate", "benchmark", "package"}),
         ("cli.py", set()),
         ("commands/build.py", set()),
         ("config/compose.py", set()),
@@ -219,7 +225,7 @@ def test_a_change_of_a_module_reaches_the_stages_that_run_it(file: str, stages: 
     assert differing(before, code(built)) == stages
 
 
-@pytest.mark.parametrize("variants", ["exporters", "candidates", "families", "decoding"])
+@pytest.mark.parametrize("variants", ["exporters", "candidates", "precisions", "families", "decoding"])
 def test_a_new_variant_changes_no_other(variants: str, package: Path) -> None:
     stages = specs()
     before = code(stages)

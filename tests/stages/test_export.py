@@ -14,11 +14,12 @@ from safetensors.torch import load_file, save_file
 
 from modelbuild.digest import sha256_file
 from modelbuild.errors import ExportError
+from modelbuild.exporter_spec import PytorchExporter
 from modelbuild.graph import MODEL_FILE, read_graph
 from modelbuild.interface import Interface
 from modelbuild.model_spec import InitSource
 from modelbuild.report import read_report
-from modelbuild.spec import Opset, PytorchExporter
+from modelbuild.spec import Opset
 from modelbuild.stage_spec import ExportSpec, FolderFiles, StageModel
 from modelbuild.stages import export
 from modelbuild.tasks import TASKS, TaskName

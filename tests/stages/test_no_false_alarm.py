@@ -13,18 +13,11 @@ import yaml
 from pydantic import JsonValue
 
 from modelbuild.config.location import packaged
+from modelbuild.exporter_spec import PytorchExporter
 from modelbuild.model_spec import InitSource
 from modelbuild.precision_spec import Fp32Precision
 from modelbuild.report import Report, write_report
-from modelbuild.spec import (
-    Opset,
-    Optimization,
-    Providers,
-    PytorchExporter,
-    Session,
-    Sidecar,
-    Validation,
-)
+from modelbuild.spec import Opset, Optimization, Providers, Session, Sidecar, Validation
 from modelbuild.stage_spec import ExportSpec, OptimizeSpec, SidecarSpec, StageModel, ValidateSpec
 from modelbuild.stages import export, optimize, sidecar, validate
 from modelbuild.tasks import TASKS, TaskName

@@ -1,0 +1,234 @@
+"""optimization=auto: every way to optimize is tried, and the fastest that is right ships.
+
+Every candidate must load and match; those that do are timed beside each other, a process each, in interleaved
+blocks. One that is slower than the exported graph in any shape is out; of the others the one with the best ratio over
+all shapes wins, or a simpler one that cannot be told from it.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from modelbuild.digest import sha256_file
+from modelbuild.errors import ModelbuildError, OptimizeError
+from modelbuild.graph import data_file, read_graph
+from modelbuild.measure.exclusive import exclusive
+from modelbuild.measure.graphs import MeasuredGraph
+from modelbuild.measure.processes import MeasuredProcess, interleave, open_processes
+from modelbuild.measure.sides import Arrays, OnnxruntimeSide
+from modelbuild.measure.statistics import Floats, compare, rounded
+from modelbuild.optimization.job import Job, Made, emit
+from modelbuild.runtime.session import SessionSettings
+from modelbuild.samples import sample
+from modelbuild.session_presets import preset
+from modelbuild.sizes import typical_sizes
+from modelbuild.spec import Benchmark
+from modelbuild.stage_spec import OptimizeSpec, Timing
+
+# From the simplest on: of two that are as fast, the one before the other ships. Attention has its linear layers inside,
+# where a reduced precision does not reach them.
+CANDIDATES = ("none", "extended", "multi_head_attention", "transformer", "ort_transformer")
+QUANTIZED = ("none", "extended", "multi_head_attention")
+_PLAIN = CANDIDATES[0]
+
+# Making candidates may take this share of the budget; the rest is for timing them.
+_MAKING = 0.6
+_FEWEST_ROUNDS, _MOST_ROUNDS, _RUNS, _WARMUP = 5, 25, 3, 2
+_SEED = 0
+
+
+@dataclass(kw_only=True)
+class Trial:
+    """One candidate: the graph that it made, and what came of it.
+
+    `why` says why it does not ship, and is empty for the one that does.
+    """
+
+    kind: str
+    made: Made | None = None
+    file: Path | None = None
+    why: str = ""
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+def make(job: Job, spec: OptimizeSpec) -> Made:
+    """Write the fastest graph that is right. What was tried, what it gave and why it lost is in the facts, `search`.
+
+    Raises OptimizeError when no candidate is right.
+    """
+    assert spec.timing is not None
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory(dir=job.out.parent, prefix=".search.") as scratch:
+        trials = list(_tried(job, QUANTIZED if spec.precision.quantizes else CANDIDATES, Path(scratch), spec))
+        runnable = {trial.kind: trial for trial in trials if trial.file}
+        if not runnable:
+            raise OptimizeError(
+                f"no candidate can be used: {'; '.join(f'{trial.kind}: {trial.why}' for trial in trials)}",
+                where="optimization=auto",
+                hint="is it a graph of this model (model=…)? If so, choose another exporter",
+            )
+        left = max(0.0, spec.optimization.budget_s - (time.monotonic() - started))
+        chosen = runnable[_fastest(job, spec, spec.timing, runnable, left)]
+        assert chosen.file is not None
+        assert chosen.made is not None
+        _move(chosen.file, job.out)
+    found = {
+        "chosen": chosen.kind,
+        "budget_s": spec.optimization.budget_s,
+        "spent_s": time.monotonic() - started,
+        "candidates": {trial.kind: trial.facts | {"why": trial.why} for trial in trials},
+    }
+    return replace(chosen.made, facts={**chosen.made.facts, "search": rounded(found)})
+
+
+def _tried(job: Job, kinds: Sequence[str], scratch: Path, spec: OptimizeSpec) -> Iterator[Trial]:
+    """Every candidate, made as far as it can be and the budget allows."""
+    started, known = time.monotonic(), dict[tuple[str, ...], str]()
+    for kind in kinds:
+        trial = Trial(kind=kind)
+        if known and time.monotonic() - started > _MAKING * spec.optimization.budget_s:
+            trial.why = f"not tried: the {1 - _MAKING:.0%} of optimization.budget_s that are left are for timing"
+            yield trial
+            continue
+        _say(f"{kind}: made")
+        folder = scratch / kind
+        folder.mkdir()
+        file = folder / job.out.name
+        began = time.monotonic()
+        try:
+            trial.made = emit(replace(job, kind=kind, out=file))
+        except ModelbuildError as error:
+            trial.why = f"wrong: {error.problems[0].what}"
+            yield trial
+            continue
+        content = tuple(sha256_file(path) for path in sorted(folder.glob(f"{file.name}*")))
+        twin = known.setdefault(content, kind)
+        trial.facts = {"made_s": time.monotonic() - began, "nodes": read_graph(file).nodes}
+        if twin == kind:
+            trial.file = file
+        else:
+            trial.why = f"the same graph as {twin}"
+        yield trial
+
+
+def _fastest(job: Job, spec: OptimizeSpec, timing: Timing, trials: Mapping[str, Trial], budget_s: float) -> str:
+    """Time the candidates beside each other, note what they took, and say which ships."""
+    if len(trials) == 1:
+        return next(iter(trials))
+    with exclusive("benchmark", _say), open_processes({k: _side(job, timing, trials[k]) for k in trials}) as processes:
+        latencies = _latencies(job, spec, processes, budget_s)
+    for kind, trial in trials.items():
+        trial.facts |= {
+            "load_ms": processes[kind].facts.load_ms,
+            "p50_ms": {shape: float(np.median(found[kind])) for shape, found in latencies.items()},
+        }
+    return choose(trials, latencies)
+
+
+def _side(job: Job, timing: Timing, trial: Trial) -> OnnxruntimeSide:
+    assert trial.file is not None
+    session = preset(timing.session, "latency") if timing.session.auto else timing.session
+    return OnnxruntimeSide(
+        model=trial.file,
+        outputs=job.interface.output_names(),
+        providers=timing.providers.choices(),
+        settings=SessionSettings.from_mapping(session.settings() | {"custom_ops": job.custom_ops}),
+        allow_fallback=timing.providers.allow_fallback,
+    )
+
+
+def _latencies(
+    job: Job, spec: OptimizeSpec, processes: Mapping[str, MeasuredProcess], budget_s: float
+) -> dict[str, Mapping[str, Floats]]:
+    """The latencies in ms of every candidate by shape, each `(rounds, runs)`: as many rounds as the budget allows."""
+    rng = np.random.default_rng(_SEED)
+    inputs = shapes_of(job, spec.optimization.shapes)
+    found: dict[str, Mapping[str, Floats]] = {}
+    deadline = time.monotonic() + budget_s
+    for number, (label, arrays) in enumerate(inputs.items()):
+        began = time.monotonic()
+        interleave(processes, arrays, _plan(1), rng)
+        share = (deadline - time.monotonic()) / (len(inputs) - number)
+        rounds = int(share / max(time.monotonic() - began, 1e-3))
+        _say(f"{label}: {', '.join(processes)}: timed")
+        plan = _plan(min(max(rounds, _FEWEST_ROUNDS), _MOST_ROUNDS))
+        found[label] = interleave(processes, arrays, plan, rng).latencies_ms
+    return found
+
+
+def _plan(rounds: int) -> Benchmark:
+    return Benchmark(kind="quick", runs=_RUNS, warmup=_WARMUP).model_copy(update={"rounds": rounds})
+
+
+def shapes_of(job: Job, shapes: Sequence[tuple[int, int]]) -> dict[str, Arrays]:
+    """The inputs to time with, by label; shapes that come out alike, as those of images do, are one."""
+    graph = MeasuredGraph(name="", several=False, file=job.source, interface=job.interface)
+    rng, found = np.random.default_rng(_SEED), dict[str, Arrays]()
+    seen = set[tuple[tuple[str, int], ...]]()
+    for batch, length in shapes:
+        for phase, (new, past) in graph.phases(length).items():
+            sizes = typical_sizes(job.interface, batch=batch, length=new, past=past)
+            if (key := tuple(sizes.items())) not in seen:
+                seen.add(key)
+                label = "_".join(filter(None, (phase, f"{batch}x{length}")))
+                found[label] = sample(job.interface, sizes, mask="right", rng=rng).inputs
+    return found
+
+
+def choose(trials: Mapping[str, Trial], latencies: Mapping[str, Mapping[str, Floats]]) -> str:
+    """Which of the candidates, in order from the simplest, ships by `latencies`, in ms by shape and candidate, each
+    `(rounds, runs)`. Notes at the others why they do not.
+    """
+    plain = next(iter(trials))
+    scores: dict[str, float] = {}
+    for kind, trial in trials.items():
+        by_shape = {
+            shape: compare(found[plain], found[kind], seed=_SEED) for shape, found in latencies.items() if kind != plain
+        }
+        trial.facts["speedup"] = {shape: asdict(ratio) for shape, ratio in by_shape.items()}
+        slower = [shape for shape, ratio in by_shape.items() if ratio.verdict == "slower"]
+        if slower:
+            ratio = by_shape[slower[0]]
+            trial.why = f"slower than {plain} at {slower[0]}: {ratio.median:.2f}x ({ratio.low:.2f} to {ratio.high:.2f})"
+        else:
+            scores[kind] = math.fsum(math.log(ratio.median) for ratio in by_shape.values())
+    best = max(scores, key=lambda kind: scores[kind])
+    chosen = next(kind for kind in scores if kind == best or _tied(latencies, best, kind))
+    for kind in scores.keys() - {chosen}:
+        trials[kind].why = _lost(latencies, chosen, kind)
+    return chosen
+
+
+def _tied(latencies: Mapping[str, Mapping[str, Floats]], best: str, kind: str) -> bool:
+    """Whether all rounds together, of every shape, cannot tell one from the other."""
+    return _over_all(latencies, best, kind) == "no difference"
+
+
+def _lost(latencies: Mapping[str, Mapping[str, Floats]], chosen: str, kind: str) -> str:
+    tied = _over_all(latencies, chosen, kind) == "no difference"
+    return f"no faster than {chosen}, which is simpler" if tied else f"slower than {chosen}"
+
+
+def _over_all(latencies: Mapping[str, Mapping[str, Floats]], one: str, other: str) -> str:
+    first, second = (np.concatenate([found[kind] for found in latencies.values()]) for kind in (one, other))
+    return compare(first, second, seed=_SEED).verdict
+
+
+def _move(file: Path, out: Path) -> None:
+    for path in file.parent.glob(f"{file.name}*"):
+        target = out if path.name == file.name else out.parent / data_file(out.name)
+        shutil.move(path, target)
+
+
+def _say(line: str) -> None:
+    print(f"optimize: {line}", file=sys.stderr, flush=True)

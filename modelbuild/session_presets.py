@@ -1,0 +1,52 @@
+"""The presets of a session, and the one that was settled for a build whose `session` is `auto`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from modelbuild.report import read_report
+from modelbuild.spec import Session
+
+# What the files of the config group say: they are read where a build is composed, and these where it runs.
+PRESETS: dict[str, dict[str, Any]] = {
+    "latency": {
+        "intra_op_num_threads": 0,
+        "inter_op_num_threads": 1,
+        "execution_mode": "sequential",
+        "graph_optimization_level": "all",
+        "enable_mem_pattern": True,
+        "enable_cpu_mem_arena": True,
+        "allow_spinning": True,
+    },
+    "throughput": {
+        "intra_op_num_threads": 0,
+        "inter_op_num_threads": 0,
+        "execution_mode": "parallel",
+        "graph_optimization_level": "all",
+        "enable_mem_pattern": True,
+        "enable_cpu_mem_arena": True,
+        "allow_spinning": True,
+    },
+    "edge": {
+        "intra_op_num_threads": 1,
+        "inter_op_num_threads": 1,
+        "execution_mode": "sequential",
+        "graph_optimization_level": "all",
+        "enable_mem_pattern": False,
+        "enable_cpu_mem_arena": False,
+        "allow_spinning": False,
+    },
+}
+
+
+def preset(session: Session, name: str) -> Session:
+    """The preset `name`, with the entries and libraries of `session`."""
+    return session.model_copy(update=PRESETS[name] | {"auto": False})
+
+
+def settled(session: Session, optimized: Path) -> Session:
+    """The session itself; or, for `auto`, the preset that the optimize stage found best, as its folder says."""
+    if not session.auto:
+        return session
+    return preset(session, str(read_report(optimized / "report.json").facts["session"]["chosen"]))

@@ -17,7 +17,7 @@ from modelbuild.model_spec import Model
 from modelbuild.precision_spec import Precision
 from modelbuild.provider_options import CpuOptions, CudaOptions, TensorrtOptions
 from modelbuild.session_keys import NOT_SESSION_CONFIG_KEYS, SESSION_CONFIG_KEYS
-from modelbuild.strict import Strict
+from modelbuild.strict import Strict, changed
 from modelbuild.suggest import did_you_mean
 from modelbuild.tasks import TaskName
 
@@ -36,7 +36,7 @@ class TaskChoice(Strict):
 class Opset(Strict):
     """The ONNX operator set of the default domain; `auto` is the one that a file exported elsewhere has."""
 
-    version: Literal[17, 18, 20, 21, "auto"]
+    version: Literal[17, 18, 20, 21, 23, "auto"]
 
 
 class Sidecar(Strict):
@@ -65,7 +65,7 @@ class Optimization(Strict):
             raise ValueError(
                 f"require_fusion=true with optimization={self.kind}, which promises none: add optimization=transformer"
             )
-        search = {"budget_s", "shapes"} & self.model_fields_set
+        search = {"budget_s", "shapes"} & changed(self)
         if search and self.kind != "auto":
             raise ValueError(f"{min(search)} with optimization={self.kind}, which searches nothing: choose auto")
         return self
@@ -143,7 +143,7 @@ class Session(Strict):
 
     @model_validator(mode="after")
     def _keys_belong_together(self) -> Self:
-        own = self.model_fields_set - {"auto", "config_entries", "custom_ops"}
+        own = changed(self) - {"auto", "config_entries", "custom_ops"}
         if self.auto and own:
             raise ValueError(f"session=auto with {min(own)}, which is one of the things that it finds: leave it out")
         if self.execution_mode == "sequential" and self.inter_op_num_threads > 1:

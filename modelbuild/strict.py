@@ -15,3 +15,8 @@ class Strict(BaseModel):
     """Unknown keys and wrong types are refused, and nothing changes after it was read."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+def changed(values: Strict) -> set[str]:
+    """The names of the fields that are not what they are when nothing is said."""
+    return {name for name, item in type(values).model_fields.items() if getattr(values, name) != item.default}

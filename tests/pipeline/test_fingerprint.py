@@ -47,6 +47,7 @@ BY_KEY = [
     ("session.intra_op_num_threads=2", {"validate", "benchmark", "package"}),
     ("benchmark.runs=5", {"benchmark", "package"}),
     ("optimization.require_fusion=true", {"optimize", "package"}),
+    ("session.auto=true", {"optimize", "validate", "benchmark", "package"}),
     ("validation.seed=5", {"validate", "package"}),
     ("out=elsewhere", set()),
     ("debug=true", set()),

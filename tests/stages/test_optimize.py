@@ -234,7 +234,7 @@ def test_too_few_fusions_are_an_error_when_they_are_required(albert_by_optimum: 
 
 @pytest.mark.parametrize("kind", ["none", "basic", "extended"])
 def test_an_optimization_that_fuses_no_attention_cannot_be_required_to(kind: str) -> None:
-    with pytest.raises(ValidationError, match=f"optimization={kind}, which promises none: add optimization=transformer"):
+    with pytest.raises(ValidationError, match=f"={kind}, which promises none: add optimization=transformer"):
         Optimization.model_validate({"kind": kind, "require_fusion": True})
 
 

@@ -357,7 +357,7 @@ EVALUATION = (
     "The bank raised its estimate of growth to 1.4 percent.",
     "It took the jury less than an hour to acquit both brothers.",
     'Could somebody explain to me, slowly and without using the word "blockchain", what this company actually does?',
-    "The violin was left in a taxi.",
+    "Скрипку забыли в такси у вокзала.",
     "Coral reefs cover less than one percent of the sea floor and shelter about a quarter of all marine species.",
     "A year on Venus is shorter than a day there.",
     "Le médecin m'a conseillé de marcher une demi-heure par jour.",
@@ -441,7 +441,7 @@ EVALUATION = (
         "longer respond to it, the sugar stays where it is and does its damage slowly."
     ),
     "I think therefore I am, I'm pretty sure.",
-    "The concert sold out in four minutes.",
+    "Η συναυλία ξεπούλησε σε τέσσερα λεπτά.",
     "Please note that the lift is out of order; use the stairs at the back.",
     "She had read everything about sailing and had never been on a boat.",
     "The factory in Győr makes engines for cars that are put together in five countries.",
@@ -455,8 +455,8 @@ EVALUATION = (
     ),
     (
         "If you had asked me at the time, as we sat on the steps of the post office with wet shoes and the last bus "
-        "gone, whether I would ever look back on that holiday with anything but horror, I would have laughed at you, "
-        "and yet here I am, thirty years later, telling it as the best story I know."
+        "gone, whether I would ever look back on that holiday with anything but horror, I would have laughed, and yet "
+        "here I am, thirty years later, telling it as the best story I know."
     ),
     "The refund will appear on your statement within five to seven working days.",
     (

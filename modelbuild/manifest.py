@@ -55,7 +55,8 @@ class Manifest:
 
     `verified` is whether validation ran and passed. `graphs` are its graphs by name, in the order in which they run;
     one alone is called `model`. `providers` are `[name, options]` pairs in order; `session` holds the session settings;
-    `source`, `build`, `tools`, `validation` and `benchmark` are plain JSON for people and programs.
+    `source`, `build`, `tools`, `validation`, `benchmark` and `optimization`, by graph, are plain JSON for people and
+    programs.
     """
 
     name: str
@@ -71,6 +72,7 @@ class Manifest:
     validation: Mapping[str, Any]
     benchmark: Mapping[str, Any]
     files: Mapping[str, FileRecord]
+    optimization: Mapping[str, Any] = field(default_factory=dict)
 
 
 def write_manifest(manifest: Manifest, folder: Path) -> None:

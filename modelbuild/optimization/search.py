@@ -24,7 +24,7 @@ from modelbuild.errors import ModelbuildError, OptimizeError
 from modelbuild.graph import data_file, read_graph
 from modelbuild.measure.exclusive import exclusive
 from modelbuild.measure.graphs import MeasuredGraph
-from modelbuild.measure.processes import MeasuredProcess, interleave, open_processes
+from modelbuild.measure.processes import WAITING_LIMIT, MeasuredProcess, Samples, interleave, open_processes
 from modelbuild.measure.sides import Arrays, OnnxruntimeSide
 from modelbuild.measure.statistics import Floats, compare, rounded
 from modelbuild.optimization.job import Job, Made, emit
@@ -78,7 +78,9 @@ def make(job: Job, spec: OptimizeSpec) -> Made:
                 hint="is it a graph of this model (model=…)? If so, choose another exporter",
             )
         left = max(0.0, spec.optimization.budget_s - (time.monotonic() - started))
-        chosen = runnable[_fastest(job, spec, spec.timing, runnable, left)]
+        samples = _timed(job, spec, spec.timing, runnable, left)
+        latencies = {shape: found.latencies_ms for shape, found in samples.items()}
+        chosen = runnable[choose(runnable, latencies)]
         assert chosen.file is not None
         assert chosen.made is not None
         _move(chosen.file, job.out)
@@ -86,6 +88,8 @@ def make(job: Job, spec: OptimizeSpec) -> Made:
         "chosen": chosen.kind,
         "budget_s": spec.optimization.budget_s,
         "spent_s": time.monotonic() - started,
+        "waiting_share": {shape: found.waiting_share for shape, found in samples.items()},
+        "disturbed": any((found.waiting_share or 0) > WAITING_LIMIT for found in samples.values()),
         "candidates": {trial.kind: trial.facts | {"why": trial.why} for trial in trials},
     }
     return replace(chosen.made, facts={**chosen.made.facts, "search": rounded(found)})
@@ -121,18 +125,18 @@ def _tried(job: Job, kinds: Sequence[str], scratch: Path, spec: OptimizeSpec) ->
         yield trial
 
 
-def _fastest(job: Job, spec: OptimizeSpec, timing: Timing, trials: Mapping[str, Trial], budget_s: float) -> str:
-    """Time the candidates beside each other, note what they took, and say which ships."""
+def _timed(
+    job: Job, spec: OptimizeSpec, timing: Timing, trials: Mapping[str, Trial], budget_s: float
+) -> dict[str, Samples]:
+    """The candidates beside each other, by shape; nothing where there is one alone. Notes at each what it took."""
     if len(trials) == 1:
-        return next(iter(trials))
+        return {}
     with exclusive("benchmark", _say), open_processes({k: _side(job, timing, trials[k]) for k in trials}) as processes:
-        latencies = _latencies(job, spec, processes, budget_s)
+        samples = _samples(job, spec, processes, budget_s)
     for kind, trial in trials.items():
-        trial.facts |= {
-            "load_ms": processes[kind].facts.load_ms,
-            "p50_ms": {shape: float(np.median(found[kind])) for shape, found in latencies.items()},
-        }
-    return choose(trials, latencies)
+        medians = {shape: float(np.median(found.latencies_ms[kind])) for shape, found in samples.items()}
+        trial.facts |= {"load_ms": processes[kind].facts.load_ms, "p50_ms": medians}
+    return samples
 
 
 def _side(job: Job, timing: Timing, trial: Trial) -> OnnxruntimeSide:
@@ -147,13 +151,13 @@ def _side(job: Job, timing: Timing, trial: Trial) -> OnnxruntimeSide:
     )
 
 
-def _latencies(
+def _samples(
     job: Job, spec: OptimizeSpec, processes: Mapping[str, MeasuredProcess], budget_s: float
-) -> dict[str, Mapping[str, Floats]]:
-    """The latencies in ms of every candidate by shape, each `(rounds, runs)`: as many rounds as the budget allows."""
+) -> dict[str, Samples]:
+    """Every candidate by shape, in as many rounds as the budget allows."""
     rng = np.random.default_rng(_SEED)
     inputs = shapes_of(job, spec.optimization.shapes)
-    found: dict[str, Mapping[str, Floats]] = {}
+    found: dict[str, Samples] = {}
     deadline = time.monotonic() + budget_s
     for number, (label, arrays) in enumerate(inputs.items()):
         began = time.monotonic()
@@ -162,7 +166,7 @@ def _latencies(
         rounds = int(share / max(time.monotonic() - began, 1e-3))
         _say(f"{label}: {', '.join(processes)}: timed")
         plan = _plan(min(max(rounds, _FEWEST_ROUNDS), _MOST_ROUNDS))
-        found[label] = interleave(processes, arrays, plan, rng).latencies_ms
+        found[label] = interleave(processes, arrays, plan, rng)
     return found
 
 
@@ -190,6 +194,8 @@ def choose(trials: Mapping[str, Trial], latencies: Mapping[str, Mapping[str, Flo
     `(rounds, runs)`. Notes at the others why they do not.
     """
     plain = next(iter(trials))
+    if len(trials) == 1:
+        return plain
     scores: dict[str, float] = {}
     for kind, trial in trials.items():
         by_shape = {

@@ -15,6 +15,7 @@ from modelbuild.manifest import Manifest, read_manifest
 from modelbuild.pipeline.driver import Outcome
 from modelbuild.pipeline.gc import Collected
 from modelbuild.pipeline.state import StageState
+from modelbuild.render.optimization import lines
 from modelbuild.report import Report, number_text, read_report
 
 _MIB = 1 << 20
@@ -50,6 +51,8 @@ def print_build(outcome: Outcome) -> None:
     table.add_row("files", _files(manifest))
     for line in _fusions(read_report(outcome.folder / "optimize" / "report.json")):
         table.add_row("fusions", line)
+    for line in lines(manifest.optimization):
+        table.add_row("optimized", line)
     for line in _latency(manifest.benchmark):
         table.add_row("latency", line)
     print_checks(validation)

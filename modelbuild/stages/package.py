@@ -133,7 +133,14 @@ def _manifest(
         },
         benchmark=dict(benchmark.facts),
         files=record_files(out),
+        optimization={name: _optimization(facts) for name, facts in components.items()},
     )
+
+
+def _optimization(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """How one graph was optimized; what was tried and in which precision it is, where there is something to tell."""
+    told = {key: facts[key] for key in ("search", "precision") if key in facts}
+    return {"kind": facts["optimization"], "nodes_exported": facts["nodes_before"], "nodes": facts["nodes"]} | told
 
 
 def _graph(facts: Mapping[str, Any], out: Path) -> GraphRecord:

@@ -18,7 +18,7 @@ from modelbuild.checks import OF_FAMILY
 from modelbuild.decoding import DECODERS
 from modelbuild.exporters import EXPORTERS
 from modelbuild.families import CONFIGS, FAMILIES
-from modelbuild.optimization import REDUCTION, SESSIONS, WAYS
+from modelbuild.optimization import ASKED, REDUCTION, SESSIONS, WAYS
 from modelbuild.precisions import PRECISIONS
 from modelbuild.runtime.session import usable_cores
 from modelbuild.stage_spec import BenchmarkSpec, ExportSpec, ModuleFiles, OptimizeSpec, SidecarSpec, ValidateSpec
@@ -103,7 +103,7 @@ def _of_optimize(spec: OptimizeSpec) -> tuple[str, ...]:
     candidates = CANDIDATES.values() if kind == "auto" else (CANDIDATES[kind],)
     reduction = () if precision == "fp32" else (REDUCTION, PRECISIONS[precision])
     sessions = (SESSIONS,) if spec.timing and spec.timing.session.auto else ()
-    return (WAYS[kind], *sorted(set(candidates)), *reduction, *sessions)
+    return (WAYS.get(kind, ASKED), *sorted(set(candidates)), *reduction, *sessions)
 
 
 @cache

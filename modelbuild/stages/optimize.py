@@ -12,7 +12,7 @@ from modelbuild.fusions.budget import attention_budget, fused_operators
 from modelbuild.graph import GraphFacts, read_graph
 from modelbuild.hierarchy import Hierarchy
 from modelbuild.operator_libraries import verified_libraries
-from modelbuild.optimization import REDUCTION, SESSIONS, WAYS, Way
+from modelbuild.optimization import ASKED, REDUCTION, SESSIONS, WAYS, Way
 from modelbuild.optimization.job import Job, Reduce
 from modelbuild.report import Check, Report, named_after, read_report
 from modelbuild.signature import signature_to_dict
@@ -33,7 +33,7 @@ def run(spec: OptimizeSpec, inputs: Mapping[str, Path], out: Path) -> Report:
     """
     source, libraries = inputs["export"], verified_libraries(spec.custom_ops, inputs)
     exported: Mapping[str, Mapping[str, Any]] = read_report(source / "report.json").facts["components"]
-    way = cast(Way, importlib.import_module(WAYS[spec.optimization.kind]))
+    way = cast(Way, importlib.import_module(WAYS.get(spec.optimization.kind, ASKED)))
     checks: list[Check] = []
     components: dict[str, Any] = {}
     warnings: list[str] = []

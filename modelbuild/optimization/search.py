@@ -24,6 +24,7 @@ from modelbuild.errors import ModelbuildError, OptimizeError
 from modelbuild.graph import data_file, read_graph
 from modelbuild.measure.exclusive import exclusive
 from modelbuild.measure.graphs import MeasuredGraph
+from modelbuild.measure.probes import run_block
 from modelbuild.measure.processes import WAITING_LIMIT, MeasuredProcess, Samples, interleave, open_processes
 from modelbuild.measure.sides import Arrays, OnnxruntimeSide
 from modelbuild.measure.statistics import Floats, compare, rounded
@@ -43,7 +44,7 @@ _PLAIN = CANDIDATES[0]
 
 # Making candidates may take this share of the budget; the rest is for timing them.
 _MAKING = 0.6
-_FEWEST_ROUNDS, _MOST_ROUNDS, _RUNS, _WARMUP = 5, 25, 3, 2
+_FEWEST_ROUNDS, _MOST_ROUNDS, _RUNS = 5, 25, 3
 _SEED = 0
 
 
@@ -160,18 +161,25 @@ def _samples(
     found: dict[str, Samples] = {}
     deadline = time.monotonic() + budget_s
     for number, (label, arrays) in enumerate(inputs.items()):
-        began = time.monotonic()
-        interleave(processes, arrays, _plan(1), rng)
-        share = (deadline - time.monotonic()) / (len(inputs) - number)
-        rounds = int(share / max(time.monotonic() - began, 1e-3))
+        share_s = (deadline - time.monotonic()) / (len(inputs) - number)
+        found[label] = interleave(processes, arrays, _plan(processes, arrays, share_s), rng)
         _say(f"{label}: {', '.join(processes)}: timed")
-        plan = _plan(min(max(rounds, _FEWEST_ROUNDS), _MOST_ROUNDS))
-        found[label] = interleave(processes, arrays, plan, rng)
     return found
 
 
-def _plan(rounds: int) -> Benchmark:
-    return Benchmark(kind="quick", runs=_RUNS, warmup=_WARMUP).model_copy(update={"rounds": rounds})
+def _plan(processes: Mapping[str, MeasuredProcess], inputs: Arrays, share_s: float) -> Benchmark:
+    """As many rounds as fit into `share_s` seconds, by what one call of every candidate takes, and at least five; with
+    one call in a block where not even those fit.
+    """
+    for process in processes.values():
+        process.ask(run_block, inputs, 1)
+    began = time.monotonic()
+    for process in processes.values():
+        process.ask(run_block, inputs, 1)
+    call_s = (time.monotonic() - began) / 2  # each block has a call before it that does not count
+    runs = _RUNS if call_s * (1 + _RUNS) * _FEWEST_ROUNDS <= share_s else 1
+    rounds = min(max(int(share_s / (call_s * (1 + runs))), _FEWEST_ROUNDS), _MOST_ROUNDS)
+    return Benchmark(kind="quick", rounds=rounds, runs=runs, warmup=1)
 
 
 def shapes_of(job: Job, shapes: Sequence[tuple[int, int]]) -> dict[str, Arrays]:

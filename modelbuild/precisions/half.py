@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 from onnx_ir.passes import common
 from onnxruntime.transformers.float16 import ALWAYS_FLOAT_INPUTS, DEFAULT_OP_BLOCK_LIST
@@ -23,6 +22,7 @@ from modelbuild.precision_spec import Precision
 from modelbuild.precisions import Arrays
 from modelbuild.precisions.inside import open_inside
 from modelbuild.precisions.linear_layers import chosen, constant, linear_layers, load_model, save_model
+from modelbuild.weights.rounding import narrowed
 
 _WIDE = ir.DataType.FLOAT
 _NARROW = {"fp16": ir.DataType.FLOAT16, "bf16": ir.DataType.BFLOAT16}
@@ -33,8 +33,6 @@ _IN_FP32 = frozenset({*DEFAULT_OP_BLOCK_LIST, *_MEANS})
 _TYPED = {"Cast": "to", "EyeLike": "dtype", "Multinomial": "dtype", "Bernoulli": "dtype"} | dict.fromkeys(
     ("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"), "dtype"
 )
-# A number as large as this means that there is no bound: it becomes the largest that there is.
-_BOUNDLESS = 1e9
 
 
 def layers(source: Path, precision: Precision) -> tuple[str, ...]:
@@ -110,7 +108,7 @@ class _Conversion:
         self.floats.update(value for node in nodes for value in (*node.inputs, *node.outputs) if _is_float(value))
         self.wide.update(node for node in nodes if node.domain == "" and node.op_type in _IN_FP32)
         self.wide.update([node for node in nodes if self._is_between(node)])
-        self.stays.update(value for node in self.wide & set(nodes) for value in node.outputs if _is_float(value))
+        self.stays.update(value for node in nodes if node in self.wide for value in node.outputs if _is_float(value))
         for graph in model.graphs():
             self._convert_constants(graph)
         for node in nodes:
@@ -142,9 +140,9 @@ class _Conversion:
 
     def _rounded(self, tensor: ir.TensorProtocol) -> ir.LazyTensor:
         """The constant in 16 bits, which are made when it is written. Raises OptimizeError where one has no value."""
-        kind, name = self.narrow.numpy(), tensor.name
+        kind, name = np.dtype(self.narrow.numpy()), tensor.name
         values = tensor.numpy()
-        wrong = np.isfinite(values) & ~np.isfinite(_narrowed(values, kind).astype(np.float32))
+        wrong = np.isfinite(values) & ~np.isfinite(narrowed(values, kind).astype(np.float32))
         if wrong.any():
             largest = values[wrong][int(np.argmax(np.abs(values[wrong])))]
             raise OptimizeError(
@@ -153,7 +151,7 @@ class _Conversion:
                 hint="choose precision=bf16, which has the range of fp32, or precision=fp32",
             )
         return ir.LazyTensor(
-            lambda: ir.tensor(_narrowed(tensor.numpy(), kind), name=name),
+            lambda: ir.tensor(narrowed(tensor.numpy(), kind), name=name),
             dtype=self.narrow,
             shape=ir.Shape(tensor.shape),
             name=name,
@@ -186,14 +184,15 @@ class _Conversion:
             node.attributes[_TYPED[node.op_type]] = ir.AttrInt64(_TYPED[node.op_type], self.narrow)
         if node.op_type == "ConstantOfShape":
             filling = node.attributes["value"].as_tensor().numpy() if "value" in node.attributes else np.zeros(1, "f")
-            narrowed = ir.tensor(_narrowed(filling, self.narrow.numpy()), name="value")
-            node.attributes["value"] = ir.AttrTensor("value", narrowed)
+            tensor = ir.tensor(narrowed(filling, np.dtype(self.narrow.numpy())), name="value")
+            node.attributes["value"] = ir.AttrTensor("value", tensor)
 
     def _narrow(self, values: Sequence[ir.Value]) -> None:
         for value in filter(_is_float, values):
             # Of an output that nobody reads the operator alone says what it is: statistics stay in fp32.
             read = value.uses() or value.is_graph_output() or value.is_graph_input()
             value.type = ir.TensorType(self.narrow) if read else None
+            value.shape = value.shape if read else None
 
     def _convert_outputs(self, graph: ir.Graph, dtype: ir.DataType) -> None:
         for place, value in enumerate(graph.outputs):
@@ -219,26 +218,13 @@ def _cast_node(value: ir.Value, dtype: ir.DataType, name: str, beside: ir.Node) 
     return node
 
 
-def _narrowed(values: npt.NDArray[Any], kind: Any) -> npt.NDArray[Any]:
-    """The values rounded to the nearest of the type. What stands for no bound is its largest or smallest number."""
-    size, largest = np.abs(values), np.finfo(np.float32).max
-    boundless = (size == largest) | (np.isfinite(values) & (size >= _BOUNDLESS) & (values.size == 1))
-    with np.errstate(over="ignore", under="ignore"):
-        rounded = values.astype(kind)
-        return np.where(boundless & ~np.isfinite(rounded), np.copysign(_limit(kind), values).astype(kind), rounded)
-
-
-def _limit(kind: Any) -> float:
-    """The largest number of a 16 bit type: all bits of the exponent but the last, and of the fraction."""
-    top = 0x7BFF if kind == np.float16 else 0x7F7F
-    return float(np.array(top, np.uint16).view(kind))
-
-
 def _infer_types(model: ir.Model, source: Path) -> None:
     """Ask ONNX Runtime for the types of values of which the file does not say them. Raises OptimizeError where it does
     not know either.
     """
-    untyped = {str(value.name): value for node in model.graph for value in node.outputs if value.name and not value.type}
+    untyped = {
+        str(value.name): value for node in model.graph for value in node.outputs if value.name and not value.type
+    }
     if untyped:
         found = {value.name: value.type for value in open_inside(source, list(untyped)).get_outputs()}
         for name, value in untyped.items():

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import onnxruntime as ort
 import onnx_ir as ir
+import onnxruntime as ort
 
 from modelbuild.errors import OptimizeError, first_line
 from modelbuild.precision_spec import Precision

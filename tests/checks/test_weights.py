@@ -32,7 +32,7 @@ from modelbuild.spec import Opset, Providers, Session, Validation
 from modelbuild.stage_spec import StageModel, ValidateSpec
 from modelbuild.tagging import read_hierarchy
 from modelbuild.tasks import TASKS, TaskName
-from modelbuild.weights.account import Account, Entry
+from modelbuild.weights.entries import Account, Entry
 from modelbuild.weights.tensors import Original
 
 SIZES: Config = {

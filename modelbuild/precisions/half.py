@@ -166,7 +166,9 @@ class _Conversion:
         """The value in the other type, made once in each graph, before the first node that reads it so."""
         key = (value, dtype, reader.graph)
         if key not in self.casts:
-            node = _cast_node(value, dtype, f"{value.name}/{dtype.name.lower()}", reader)
+            number = sum(value is other for other, _, _ in self.casts)
+            name = f"{value.name}/{dtype.name.lower()}{f'.{number}' if number else ''}"
+            node = _cast_node(value, dtype, name, reader)
             assert reader.graph is not None
             reader.graph.insert_before(reader, node)
             self.casts[key] = node.outputs[0]

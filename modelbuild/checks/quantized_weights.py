@@ -37,7 +37,7 @@ def quantized_tensors(model: Path, owned: Mapping[str, frozenset[str]]) -> Itera
         found = _inputs(node)
         if found is not None and found[0] not in seen:
             seen.add(found[0])
-            tag = tags[str(_layer(node).outputs[0].name)]
+            tag = tags[str(_whole(node).outputs[0].name)]
             known = tag is not None and tag.source != INFERRED
             yield _quantized(node, *found, belongs=owned.get(tag.module, frozenset()) if tag and known else frozenset())
 
@@ -100,6 +100,14 @@ def _layer(node: ir.Node) -> ir.Node:
     while node.op_type in ("DequantizeLinear", "Transpose") and len(node.outputs[0].consumers()) == 1:
         node = node.outputs[0].consumers()[0]
     return node
+
+
+def _whole(node: ir.Node) -> ir.Node:
+    """The node that gives what the layer gives: after a product of whole numbers, the one that scales it."""
+    layer = _layer(node)
+    for _ in range(2 if layer.op_type == "MatMulInteger" else 0):
+        layer = next(iter(layer.outputs[0].consumers()), layer)
+    return layer
 
 
 def _smoothing(layer: ir.Node, rows: int) -> tuple[str, Array] | None:

@@ -1,10 +1,10 @@
 """Linear layers in 8 bit integers, with ranges of their inputs that were found on calibration data.
 
-What a layer reads has one range and a zero point, its weights are symmetric with a scale for each output. The product is
-one operator, ONNX Runtime's MatMulIntegerToFloat: of the standard's QuantizeLinear and DequantizeLinear it makes the same
-where it can, and not where a bias on two axes has made a Gemm of it before. An input has channels that are much larger
-than others, and its one range is theirs: each channel is divided by its size to the power of 0.7, and the weights that
-read it are multiplied by the same (SmoothQuant, arxiv.org/abs/2211.10438).
+What a layer reads has one range and a zero point, its weights are symmetric with a scale for each output. The product
+is one operator, ONNX Runtime's MatMulIntegerToFloat: of the standard's QuantizeLinear and DequantizeLinear it makes the
+same where it can, and not where a bias on two axes has made a Gemm of it before. An input has channels that are much
+larger than others, and its one range is theirs: each channel is divided by its size to the power of 0.7, and the
+weights that read it are multiplied by the same (SmoothQuant, arxiv.org/abs/2211.10438).
 """
 
 from __future__ import annotations
@@ -75,14 +75,12 @@ def reduce(
             hint="give calibration data, or choose precision=int8, which needs none",
         )
     model = load_model(source)
-    readers: dict[ir.Value, list[LinearLayer]] = {}
+    readers: dict[str, list[LinearLayer]] = {}
     for layer in chosen(top_layers(model), keep, source):
-        value = layer.node.inputs[0]
-        assert value is not None
-        readers.setdefault(value, []).append(layer)
-    ranges = find_ranges(source, [str(value.name) for value in readers], calibration)
-    for value, layers_ in readers.items():
-        _quantize(value, layers_, ranges[str(value.name)])
+        readers.setdefault(layer.node.inputs[0].name, []).append(layer)
+    ranges = find_ranges(source, list(readers), calibration)
+    for name, together in readers.items():
+        _quantize(together, ranges[name])
     use_microsoft(model)
     save_model(model, out)
 
@@ -126,8 +124,9 @@ def _extremes(
             yield name, rows.min(axis=0), rows.max(axis=0)
 
 
-def _quantize(value: ir.Value, layers: Sequence[LinearLayer], ranges: Ranges) -> None:
+def _quantize(layers: Sequence[LinearLayer], ranges: Ranges) -> None:
     """Quantize what several layers read, once, and their weights."""
+    value = layers[0].node.inputs[0]
     for layer in layers:
         if not np.isfinite(layer.matrix()).all():
             raise OptimizeError(f"the weight {layer.weight.name} has values that are not finite", where=layer.name)

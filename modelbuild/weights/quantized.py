@@ -141,7 +141,7 @@ def _fits(form: _Form, grid: Grid) -> bool:
 
 
 def _nearest(grid: Grid, forms: Sequence[_Form]) -> _Form | None:
-    """The form of which most of a sample is within half a step, if that is half of it; else the one that is most alike."""
+    """The form that most of a sample is within half a step of, if that is half of it; else the one most alike."""
     shares = []
     for form in forms:
         theirs, mine, steps = form.beside(grid)

@@ -114,7 +114,11 @@ def _with(values: Any, index: Any, value: float) -> Any:
 @pytest.mark.parametrize(
     ("kind", "value", "message"),
     [
-        ("fp16", 65520, r"the weight up has 1 values beyond the range of float16: 65520.0 is one: choose precision=bf16"),
+        (
+            "fp16",
+            65520,
+            r"the weight up has 1 values beyond the range of float16: 65520.0 is one: choose precision=bf16",
+        ),
         ("fp16", -1e5, r"-100000.0 is one"),
         ("fp16", 1e38, r"the weight up has 1 values"),
         ("bf16", 3.4e38, r"beyond the range of bfloat16"),

@@ -1,4 +1,4 @@
-"""Static 8 bits: ranges from calibration data, one large channel that does no harm, and refusals that say what to do."""
+"""Static 8 bits: ranges from calibration data, one large channel that does no harm, and refusals that say why."""
 
 from __future__ import annotations
 
@@ -86,7 +86,9 @@ def test_a_channel_that_is_always_zero_and_a_row_of_zeros_are_no_trouble(tmp_pat
     source = two_layers(tmp_path, up=up)
     zero = [{"x": np.where(np.arange(INPUTS) == 5, 0, inputs["x"])} for inputs in CALIBRATION]
     assert distance(source, _reduced(source, calibration=zero), zero[0]) < 0.03
-    assert np.isfinite(outputs_of(_reduced(source, calibration=[{"x": 0 * inputs["x"]} for inputs in zero]), some())).all()
+    assert np.isfinite(
+        outputs_of(_reduced(source, calibration=[{"x": 0 * inputs["x"]} for inputs in zero]), some())
+    ).all()
 
 
 def test_what_is_kept_is_as_it_was_to_the_bit(tmp_path: Path) -> None:
@@ -134,7 +136,7 @@ def test_what_cannot_be_calibrated_is_refused(options: Any, message: str, tmp_pa
         _reduced(two_layers(tmp_path), **options)
 
 
-@pytest.mark.parametrize("up", [np.where(UP == UP[0, 0], np.inf, UP).astype(np.float32)])
+@pytest.mark.parametrize("up", [np.where(UP[0, 0] == UP, np.inf, UP).astype(np.float32)])
 def test_a_weight_that_is_not_finite_is_named(up: Any, tmp_path: Path) -> None:
     kept = frozenset({"second"})
     with pytest.raises(OptimizeError, match="the weight up has values that are not finite: first"):

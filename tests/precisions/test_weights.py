@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 import onnx
 import pytest
+from onnx import TensorProto, helper
 from precisions.linear_graphs import (
     DOWN,
     INPUTS,
@@ -21,7 +22,6 @@ from precisions.linear_graphs import (
     tensors,
     two_layers,
 )
-from onnx import TensorProto, helper
 
 from modelbuild.errors import OptimizeError
 from modelbuild.graph import MODEL_FILE, data_file, read_graph
@@ -192,12 +192,12 @@ def _two_inputs(folder: Path) -> Path:
 
 def _default_only(folder: Path) -> Path:
     node = helper.make_node("MatMul", ["x", "w"], ["y"])
-    inputs = {"x": ["batch", INPUTS], "w": [INPUTS, OUTPUTS]}
+    inputs: dict[str, Any] = {"x": ["batch", INPUTS], "w": [INPUTS, OUTPUTS]}
     return graph_file(folder, [node], {"w": WEIGHT}, inputs=inputs)
 
 
 def _not_a_number(folder: Path) -> Path:
-    return two_layers(folder, up=np.where(UP == UP[3, 3], np.nan, UP).astype(np.float32))
+    return two_layers(folder, up=np.where(UP[3, 3] == UP, np.nan, UP).astype(np.float32))
 
 
 def _not_a_model(folder: Path) -> Path:

@@ -6,7 +6,7 @@ alone therefore gives the same as beside others, which it does not where one sca
 quantization. With calibration data, channels that are much larger than others are made even first (see `smoothing`).
 
 Worst cosine of 200 sentences with fp32, all-MiniLM-L6-v2: one scale for each tensor 0.980, for each row 0.986, with
-smoothing 0.997. The sums of products are exact where the CPU has instructions for them (VNNI, on Arm the dot product);
+smoothing 0.996. The sums of products are exact where the CPU has instructions for them (VNNI, on Arm the dot product);
 others saturate (microsoft/onnxruntime#14642), so that a package is right where its validation ran, or newer.
 """
 
@@ -124,11 +124,11 @@ def _smoothing(
         if group.layers[0].node.graph is graph
         and not group.weights.intersection(layer.weight for layer in every if layer not in group.layers)
     ]
-    rows = sample_rows(source, [group.name for group in alone], calibration)
+    samples = sample_rows(source, [group.name for group in alone], calibration)
     found = {
-        group.name: factors(rows[group.name], [layer.matrix() for layer in group.layers])
+        group.name: factors(samples[group.name], [layer.matrix() for layer in group.layers])
         for group in alone
-        if group.name in rows
+        if group.name in samples
     }
     return {name: factor for name, factor in found.items() if factor is not None}
 

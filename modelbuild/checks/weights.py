@@ -10,12 +10,14 @@ import numpy as np
 import onnx_ir as ir
 import torch
 
+from modelbuild.checks.quantized_weights import quantized_tensors
 from modelbuild.checks.subject import Subject
 from modelbuild.errors import PackageError, listed
 from modelbuild.report import Check
 from modelbuild.samples import sample
 from modelbuild.sizes import typical_sizes
-from modelbuild.weights.account import Account, Entry, account_for
+from modelbuild.weights.account import account_for
+from modelbuild.weights.entries import Account, Entry
 from modelbuild.weights.folded import Norm, norm
 from modelbuild.weights.gates import GRU, LSTM, Order
 from modelbuild.weights.tensors import Array, Original
@@ -24,7 +26,8 @@ _LISTED = 20
 
 
 def examine(subject: Subject) -> Iterator[Check]:
-    """Whether the weights are the original's to the last bit, and which are not accounted for.
+    """Whether the weights are the original's to the last bit, or to half a step where they are quantized, and which are
+    not accounted for.
 
     A parameter that the outputs depend on may be missing from the graph only if what was folded from it may be there:
     weights that are made of nothing known, with at least as many values as all missing parameters have together, and
@@ -40,7 +43,16 @@ def account_of(subject: Subject) -> Account:
     model = subject.component.module.model
     tensors = dict(model.named_parameters(remove_duplicate=False)) | dict(model.named_buffers(remove_duplicate=False))
     originals = {name: np.asarray(tensor.detach()) for name, tensor in tensors.items()}
-    return account_for(graph_tensors(subject.model_file), originals, tuple(_norms(model)), _gates(model))
+    quantized = tuple(quantized_tensors(subject.model_file, _owned(model)))
+    return account_for(graph_tensors(subject.model_file), originals, tuple(_norms(model)), _gates(model), quantized)
+
+
+def _owned(model: torch.nn.Module) -> dict[str, frozenset[str]]:
+    """The names of the matrices of each module."""
+    return {
+        path: frozenset(name for name, value in module.named_parameters(path, recurse=False) if value.ndim > 1)
+        for path, module in model.named_modules(remove_duplicate=False)
+    }
 
 
 def _gates(model: torch.nn.Module) -> dict[str, Order]:

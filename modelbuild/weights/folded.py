@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from modelbuild.weights.rounding import epsilon
 from modelbuild.weights.tensors import Array, Difference, Original, element, uniform
 
 Doubles = npt.NDArray[np.float64]
@@ -77,7 +78,7 @@ def _weights(tensor: Array, originals: Sequence[Original], norms: Sequence[Norm]
             ratios = _ratios(tensor, original.values)
             apart = [_apart(ratios, item.scale) for item in norms]
             nearest = norms[int(np.argmin(apart))]
-            if min(apart) < _NEAR:
+            if min(apart) < max(_NEAR, epsilon(tensor.dtype)):
                 channels = nearest.scale.reshape(-1, *[1] * (tensor.ndim - 1))
                 expected = original.values.astype(np.float64) * channels
                 yield _folded(tensor, expected, np.abs(expected), (original.names[0], *nearest.scales), nearest)
@@ -110,7 +111,9 @@ def _biases(tensor: Array, originals: Sequence[Original], norms: Sequence[Norm])
 
 
 def _folded(tensor: Array, expected: Doubles, size: Doubles, names: tuple[str, ...], item: Norm) -> Folded:
-    allowed = _ROUNDINGS * float(np.finfo(tensor.dtype).eps) * size
+    allowed = _ROUNDINGS * float(np.finfo(np.float32).eps) * size
+    if tensor.dtype.itemsize == 2:  # folded in fp32, and rounded then
+        allowed = allowed + epsilon(tensor.dtype) / 2 * np.abs(expected)
     wrong = ~(np.abs(tensor.astype(np.float64) - expected) <= allowed)
     count, where = int(np.count_nonzero(wrong)), ""
     if count:

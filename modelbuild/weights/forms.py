@@ -7,6 +7,7 @@ from typing import Literal
 
 import numpy as np
 
+from modelbuild.weights.rounding import epsilon
 from modelbuild.weights.tensors import Array, Difference, Original, bits, sampled
 
 _CONSTANT_RATIO = 1e-6
@@ -46,14 +47,15 @@ def relation(form: Form, tensor: Array) -> Literal["equal", "transposed", "resha
 
 
 def scaled(form: Form, tensor: Array) -> bool:
-    """Whether all elements are the original's times one number, which is not 1."""
+    """Whether all elements are the original's times one number, which is not 1, as near as the dtype tells."""
+    near = max(_CONSTANT_RATIO, epsilon(tensor.dtype) if tensor.dtype.itemsize == 2 else 0)
     for theirs, mine in (
         (form.sample.view(tensor.dtype), sampled(tensor).view(tensor.dtype)),
         (form.values(), tensor.reshape(form.values().shape)),
     ):
         wide, narrow = theirs.astype(np.float64), mine.astype(np.float64)
         ratio = float((wide * narrow).sum() / max(float((wide * wide).sum()), _TINY))
-        if abs(ratio - 1) <= 10 * _CONSTANT_RATIO or (abs(narrow - ratio * wide) > _CONSTANT_RATIO * abs(narrow)).any():
+        if abs(ratio - 1) <= 10 * near or (abs(narrow - ratio * wide) > near * abs(narrow)).any():
             return False
     return True
 

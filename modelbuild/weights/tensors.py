@@ -9,16 +9,22 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from modelbuild.weights.rounding import narrowed
+
 Array = npt.NDArray[Any]
 _SAMPLED = 128
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Original:
-    """A tensor of the original under all its names: tied parameters, and others that hold the same, are one."""
+    """A tensor of the original under all its names: tied parameters, and others that hold the same, are one.
+
+    `exact` is what it was before it was rounded to 16 bits, or None where it was not.
+    """
 
     names: tuple[str, ...]
     values: Array
+    exact: Original | None = None
 
     def uniform(self) -> bool:
         """Whether all its elements are one value, like a bias that was never trained."""
@@ -30,7 +36,12 @@ class Original:
 
     def differs(self, flat: int, here: np.generic) -> str:
         """That an element is another in the graph, in words, with both values to the last bit."""
-        return f"{self.at(flat)} is {self.values.reshape(-1)[flat]!s} in PyTorch and {here!s} here"
+        rounded = f", rounded to {self.values.dtype.name}," if self.exact else ""
+        return f"{self.at(flat)} is {self.values.reshape(-1)[flat]!s} in PyTorch{rounded} and {here!s} here"
+
+    def rounded(self, dtype: np.dtype[Any]) -> Original:
+        """It in a dtype of 16 bits."""
+        return Original(names=self.names, values=narrowed(self.values, dtype), exact=self)
 
 
 @dataclass(frozen=True, kw_only=True)

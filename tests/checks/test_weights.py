@@ -25,14 +25,16 @@ from modelbuild.errors import PackageError
 from modelbuild.exporters import EXPORTERS, Exporter
 from modelbuild.graph import MODEL_FILE, read_graph
 from modelbuild.model_spec import InitSource
-from modelbuild.precision_spec import Fp32Precision
+from modelbuild.node_tags import SCOPES_KEY
+from modelbuild.precision_spec import Fp32Precision, HalfPrecision, Int8Precision, Precision, WeightsPrecision
+from modelbuild.precisions import PRECISIONS, Reducer
 from modelbuild.reference import load_reference
 from modelbuild.report import Check
 from modelbuild.spec import Opset, Providers, Session, Validation
 from modelbuild.stage_spec import StageModel, ValidateSpec
-from modelbuild.tagging import read_hierarchy
+from modelbuild.tagging import read_hierarchy, restore_tags
 from modelbuild.tasks import TASKS, TaskName
-from modelbuild.weights.account import Account, Entry
+from modelbuild.weights.entries import Account, Entry
 from modelbuild.weights.tensors import Original
 
 SIZES: Config = {
@@ -196,6 +198,57 @@ def test_the_check_counts_and_the_account_names_what_a_packed_weight_is_made_of(
     attention = "encoder.layer.0.attention.self"
     assert packed[0].originals == tuple(f"{attention}.{part}.weight" for part in ("query", "key", "value"))
     assert packed[0].shape == (32, 96)
+
+
+def _in(precision: Precision, subject: Subject, folder: Path) -> Subject:
+    """The subject with its graph in that precision."""
+    batches = [random_batch(subject.component, batch=2, sequence=7, mask="right", seed=seed) for seed in range(3)]
+    reducer = cast(Reducer, importlib.import_module(PRECISIONS[precision.kind]))
+    folder.mkdir()
+    restore_tags(subject.model_file, subject.exported_file)
+    calibration = [batch.inputs for batch in batches]
+    reducer.reduce(subject.model_file, folder / MODEL_FILE, precision, calibration=calibration)
+    return replace(subject, model_file=folder / MODEL_FILE)
+
+
+_LIMITS: dict[str, Any] = {"min_cosine": 0, "min_top_1": 0}
+_BLOCKS: dict[str, Any] = _LIMITS | {"max_fp32_layers": 0, "block_size": 32, "accuracy_level": 4}
+
+
+@pytest.mark.slow
+def test_what_a_precision_does_is_no_fault_and_swapped_layers_are(shop: Shop, tmp_path: Path) -> None:
+    subject = shop.subject("BertModel", "dynamo", "multi_head_attention")
+    precisions: tuple[Precision, ...] = (
+        HalfPrecision(kind="fp16", **_LIMITS),
+        HalfPrecision(kind="bf16", **_LIMITS),
+        Int8Precision(kind="int8_static", max_fp32_layers=0, **_LIMITS),
+        WeightsPrecision(kind="int8_weights", **_BLOCKS),
+        WeightsPrecision(kind="int4", **_BLOCKS),
+    )
+    for precision in precisions:
+        reduced = _in(precision, subject, tmp_path / precision.kind)
+        assert read_graph(reduced.model_file).signature == subject.graph.signature
+        assert read_graph(reduced.model_file).tagged_nodes == read_graph(reduced.model_file).nodes
+        checks = _checks(reduced)
+        assert all(check.passed for check in checks.values()), checks
+        assert checks["weights"].worst == 0
+        assert checks["weights.unaccounted"].compared == "0 tensors, 0 values"
+    (tmp_path / "swapped").mkdir()
+    check = _checks(_edited(reduced, tmp_path / "swapped", _queries_swapped))["weights"]
+    assert not check.passed
+    assert "attention.self.query.weight is in the place of encoder.layer." in check.where
+
+
+def _queries_swapped(model: onnx.ModelProto) -> None:
+    """What the first layer multiplies its queries by is what the second does, and the other way round."""
+    found = [
+        node
+        for node in model.graph.node
+        for prop in node.metadata_props
+        if node.op_type == "MatMulNBits" and prop.key == SCOPES_KEY and ".self.query" in prop.value
+    ]
+    first, second = (list(node.input[1:4]) for node in found)
+    found[0].input[1:4], found[1].input[1:4] = second, first
 
 
 def _edited(subject: Subject, folder: Path, change: Callable[[onnx.ModelProto], None]) -> Subject:

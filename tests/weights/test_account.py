@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from modelbuild.weights.account import Account, Entry, account_for
+from modelbuild.weights.account import account_for
+from modelbuild.weights.entries import Account, Entry
 
 Array = npt.NDArray[Any]
 HEADS = 4
@@ -197,11 +198,10 @@ def test_what_resembles_nothing_is_listed_and_constants_are_not() -> None:
     rng = np.random.default_rng(1)
     account = _account(
         window=rng.standard_normal((4, 4)).astype(np.float32),
-        half=ORIGINALS["q"].astype(np.float16),
         shape=np.arange(20),
         scale=np.full((3, 16), 0.125, np.float32),
     )
-    assert [(entry.name, entry.size) for entry in account.unaccounted()] == [("window", 16), ("half", 256)]
+    assert [(entry.name, entry.size) for entry in account.unaccounted()] == [("window", 16)]
 
 
 def test_originals_without_a_counterpart_are_listed_once_with_all_their_names() -> None:

@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from modelbuild.weights.account import Account, account_for
+from modelbuild.weights.account import account_for
+from modelbuild.weights.entries import Account
 from modelbuild.weights.folded import norm
 
 Array = npt.NDArray[Any]

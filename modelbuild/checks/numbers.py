@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import onnxruntime as ort
 
-from modelbuild.agreement import embeddings, scores
+from modelbuild.agreement import embeddings, over_positions, scores
 from modelbuild.checks.runs import Case, Runs, batches_of
 from modelbuild.interface import Interface, Output
 from modelbuild.parity import Finding, Rule, Usual, Values, allowed, parity, worst_of
@@ -88,18 +88,4 @@ def _agreement(values: Values, output: Output, rule: Rule, limit: float) -> Iter
     if output.meaning == "embeddings":
         return embeddings(values, rule)
     positions = values.valid.ndim == 2 and values.reference.ndim == 2
-    return scores(_over_positions(values) if positions else values, rule, limit)
-
-
-def _over_positions(values: Values) -> Values:
-    """Scores of positions, `(batch, sequence)`, as those of classes: padding is what nobody chooses."""
-    if values.candidate.shape != values.reference.shape:
-        return values
-    never = np.finfo(np.float32).min
-    arrays = (values.candidate, values.reference, values.oracle)
-    mine, torch32, torch64 = (None if a is None else np.where(values.valid, a, never) for a in arrays)
-    assert mine is not None
-    assert torch32 is not None
-    return replace(
-        values, candidate=mine, reference=torch32, oracle=torch64, valid=np.asarray(values.valid.any(axis=1))
-    )
+    return scores(over_positions(values) if positions else values, rule, limit)

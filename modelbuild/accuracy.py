@@ -1,4 +1,4 @@
-"""How much of a model's meaning a reduced precision keeps: the direction of sentences, their neighbours, the best class.
+"""How much of a model's meaning a candidate keeps: the direction of sentences, their neighbours, the best class.
 
 Batches of both sides in, figures and a verdict out. Pure numpy: the gate and the search for layers to leave in fp32
 measure the same.

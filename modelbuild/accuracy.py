@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from modelbuild.agreement import distance, divergence, over_positions, pooled
+from modelbuild.agreement import distance, divergence, over_positions, pooled, rank_agreement
 from modelbuild.interface import Interface, Output
 from modelbuild.parity import Values, element
 from modelbuild.report import Check
@@ -38,8 +38,8 @@ class Figures:
     (`scores`).
 
     `value` is the worst of what is asked of it, and is at least `asked`: for `scores` the share whose best class is the
-    reference's, else the cosine of the row that turned most. `more` are further figures by name; `where` is the worst
-    case.
+    reference's, else the cosine of the row that turned most. `more` are all figures by name; `where` is the worst case;
+    `unit` is what was counted where that is not rows.
     """
 
     output: str
@@ -48,18 +48,25 @@ class Figures:
     asked: float
     where: str
     more: Mapping[str, float]
+    unit: str = ""
 
     @property
     def kept(self) -> bool:
         """Whether what was asked is given. A value that is not a number is not."""
         return self.compared > 0 and self.value >= self.asked
 
-    def check(self, compared: str) -> Check:
+    def line(self, what: str, *, named: bool) -> str:
+        """The figures for people: `worst cosine 0.993 of 200 sentences, mean cosine 0.998, rank 0.995`."""
+        (first, *others) = [f"{name.replace('_', ' ')} {_short(value)}" for name, value in self.more.items()] or [""]
+        told = ", ".join([f"{first or 'nothing'} of {self.compared} {self.unit or what}", *others])
+        return f"{self.output}: {told}" if named else told
+
+    def check(self, what: str) -> Check:
         """A check of what is lacking to 1, at most what may be."""
         return Check(
             name=f"accuracy.{self.output}",
             passed=self.kept,
-            compared=f"{self.compared} {compared}",
+            compared=f"{self.compared} {self.unit or what}",
             worst=1 - self.value,
             limit=1 - self.asked,
             where=self.where,
@@ -84,6 +91,14 @@ class Accuracy:
         The larger, the better: what to search by.
         """
         return min((f.value - f.asked if np.isfinite(f.value) else -np.inf for f in self.figures), default=0.0)
+
+    def checks(self, what: str) -> tuple[Check, ...]:
+        """A check for every output that matters; `what` says what was compared."""
+        return tuple(figures.check(what) for figures in self.figures)
+
+    def line(self, what: str) -> str:
+        """All figures in one line for people."""
+        return "; ".join(figures.line(what, named=len(self.figures) > 1) for figures in self.figures)
 
     def facts(self) -> dict[str, dict[str, float]]:
         """The figures by output and name, as plain numbers."""
@@ -159,7 +174,7 @@ class _Rows:
         at = int(np.argmin(cosines))
         more = {"worst_cosine": float(cosines[at]), "mean_cosine": float(cosines.mean())}
         if len({len(vector) for vector in self.ours}) == 1 and len(self.ours) > 2:
-            more["rank"] = _rank(np.stack(self.ours), np.stack(self.theirs))
+            more["rank"] = rank_agreement(np.stack(self.ours), np.stack(self.theirs))
         return Figures(
             output=self.output.name,
             compared=len(cosines),
@@ -215,23 +230,10 @@ class _Classes:
                 "mean_KL": sum(self.divergences) / max(self.compared, 1),
                 "largest_KL": self.largest,
             },
+            unit="best classes",
         )
 
 
-def _rank(ours: Array, theirs: Array) -> float:
-    """Spearman's correlation of the similarities of all pairs of rows: 1 where their order is the same."""
-    one, other = (_places(_similarities(vectors)) for vectors in (ours, theirs))
-    if not one.std() or not other.std():
-        return 1.0
-    return float(np.corrcoef(one, other)[0, 1])
-
-
-def _similarities(vectors: Array) -> Array:
-    norms = np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.finfo(np.float64).tiny)
-    return np.asarray(((vectors / norms) @ (vectors / norms).T)[np.triu_indices(len(vectors), 1)])
-
-
-def _places(values: Array) -> Array:
-    """The place of each value in the order of all, equal ones sharing the middle of theirs."""
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    return np.asarray((np.cumsum(counts) - (counts - 1) / 2)[inverse])
+def _short(value: float) -> str:
+    """Four digits after the point where it is near 1, for there they tell."""
+    return f"{value:.4f}" if 0.1 < abs(value) < 10 else f"{value:.2g}"

@@ -127,3 +127,18 @@ def _swapped(ours: Array, theirs: Array) -> tuple[int, int]:
     ours_gaps = ours[:, :, None] - ours[:, None, :]
     per_query = ((gaps > _TIE) & (ours_gaps < 0)).sum(axis=(1, 2))
     return int(per_query.sum()), int(np.argmax(per_query))
+
+
+def rank_agreement(ours: Array, theirs: Array) -> float:
+    """Spearman's correlation of the similarities of all pairs of rows: 1 where their order is the same."""
+    pairs = np.triu_indices(len(ours), 1)
+    one, other = (_places(_similarities(vectors)[pairs]) for vectors in (ours, theirs))
+    if not one.std() or not other.std():
+        return 1.0
+    return float(np.corrcoef(one, other)[0, 1])
+
+
+def _places(values: Array) -> Array:
+    """The place of each value in the order of all, equal ones sharing the middle of theirs."""
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return np.asarray((np.cumsum(counts) - (counts - 1) / 2)[inverse])

@@ -16,6 +16,8 @@ from modelbuild.tokenizer import tokenize
 # Text is cut here: real sentences are for real token statistics; long inputs are random.
 _TEXT_LENGTH = 64
 _ROWS = 8
+# The kind of these batches, in reports.
+TEXT = "real text"
 
 
 def takes_text(interface: Interface) -> bool:
@@ -56,6 +58,6 @@ def real_batches(
     at_once = min(allowed(axis, rows) for axis in interface.axes_of("batch"))
     ordered = sorted(texts, key=len)
     return [
-        text_batch(tokenizer_folder, interface, ordered[start : start + at_once], padding_side=None, kind="text")
+        text_batch(tokenizer_folder, interface, ordered[start : start + at_once], padding_side=None, kind=TEXT)
         for start in range(0, len(ordered), at_once)
     ]

@@ -41,7 +41,7 @@ ROWS = (
     ("tasks", "sizes"),
     ("samples", "model_spec", "precision_spec", "provider_options", "exporter_spec"),
     ("spec", "manifest", "parity", "checkpoint", "model_config", "weight_files", "batches", "text_limits", "scopes"),
-    ("agreement", "session_presets", "tagging", "module_code", "module_weights", "diffusers_folder"),
+    ("agreement", "reduced", "session_presets", "tagging", "module_code", "module_weights", "diffusers_folder"),
     ("stage_spec", "accuracy"),
     ("architectures", "component", "module_loading", "module_config", "module_source", "diffusers_reference"),
     ("diffusers_configs",),

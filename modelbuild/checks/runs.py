@@ -19,8 +19,9 @@ from modelbuild.checks.subject import Subject
 from modelbuild.component import Named, Outputs, run_module
 from modelbuild.errors import ExportError, first_line
 from modelbuild.interface import Output
-from modelbuild.parity import Rule, Usual, Values
+from modelbuild.parity import AnyRule, Rule, Usual, Values
 from modelbuild.real_text import takes_text, text_batch
+from modelbuild.reduced import Reduced
 from modelbuild.runtime.session import SessionSettings, open_session
 from modelbuild.samples import Batch, sample
 from modelbuild.sizes import largest, longest, typical_sizes
@@ -137,11 +138,15 @@ class Runs:
             ) from error
 
 
-def _rule(subject: Subject) -> Rule:
-    validation = subject.spec.validation
-    return Rule(
+def _rule(subject: Subject) -> AnyRule:
+    """The rule of the precision that ships; tolerances, where they were given, replace any."""
+    validation, precision = subject.spec.validation, subject.spec.precision
+    rule = Rule(
         oracle_factor=validation.oracle_factor, floor=validation.floor, rtol=validation.rtol, atol=validation.atol
     )
+    if precision.kind == "fp32" or rule.absolute:
+        return rule
+    return Reduced(min_cosine=precision.min_cosine, min_top_1=precision.min_top_1, floor=validation.floor)
 
 
 def batches_of(subject: Subject) -> Iterator[Batch]:

@@ -50,6 +50,8 @@ def print_build(outcome: Outcome) -> None:
     table.add_row("files", _files(manifest))
     for line in _fusions(read_report(outcome.folder / "optimize" / "report.json")):
         table.add_row("fusions", line)
+    for line in validation.facts.get("accuracy", []):
+        table.add_row("accuracy", line)
     for line in _latency(manifest.benchmark):
         table.add_row("latency", line)
     print_checks(validation)

@@ -45,7 +45,8 @@ class Reduced:
 
     def allowed(self, values: Values, usual: Usual) -> Array:
         """The same error for each value."""
-        return np.broadcast_to(self.factor * usual.error + self.floor * usual.scale, values.at_valid[1].shape)
+        error = self.factor * usual.error + self.floor * usual.scale + np.finfo(np.float64).tiny
+        return np.broadcast_to(error, values.at_valid[1].shape)
 
     def between(self, values: Values, usual: Usual, *, again: bool) -> float:
         """What either may be off from the truth; next to nothing where nothing changed."""

@@ -89,7 +89,7 @@ def _where(departure: Departure | None, slack: float) -> str:
 
 
 def _kinds(numbers: Numbers) -> str:
-    wrong = [kind for kind, (failed, _) in numbers.kinds.items() if failed]
-    wrong = [*filter(None, [numbers.judged.failing and numbers.judged.failing.kind]), *wrong]
+    judged = [numbers.judged.failing.kind] if numbers.judged.failing else []
+    wrong = judged + [kind for kind, (failed, _) in numbers.kinds.items() if failed]
     right = [kind for kind, (failed, _) in numbers.kinds.items() if not failed]
     return f"wrong with {', '.join(wrong)}" + (f"; right with {', '.join(right)}" if right else "")

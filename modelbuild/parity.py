@@ -1,11 +1,13 @@
-"""How far a candidate may be from PyTorch: errors against an fp64 oracle, at valid positions. Pure numpy."""
+"""How far a candidate may be from PyTorch: errors against an fp64 oracle, at valid positions; or, where its precision
+is reduced, against its own errors on what it is judged by. Pure numpy.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +15,42 @@ import numpy.typing as npt
 from modelbuild.report import Check
 
 Array = npt.NDArray[Any]
+
+
+class AnyRule(Protocol):
+    """What decides whether an output agrees. `usual_is` is what reports call the error that is usual."""
+
+    usual_is: ClassVar[str]
+
+    @property
+    def absolute(self) -> bool:
+        """Whether PyTorch fp32 is what is compared with, and no oracle is wanted."""
+        ...
+
+    @property
+    def slack(self) -> float:
+        """How far a module may be off beside PyTorch's own error, as a share of its largest value, and not be wrong."""
+        ...
+
+    def seen(self, usual: Usual, values: Values) -> Usual:
+        """What is usual for an output after one case more."""
+        ...
+
+    def allowed(self, values: Values, usual: Usual) -> Array:
+        """The largest error allowed for each value at valid positions."""
+        ...
+
+    def between(self, values: Values, usual: Usual, *, again: bool) -> float:
+        """How far two results of the candidate may be apart; `again` where nothing changed between them."""
+        ...
+
+    def tie(self, limit: float) -> float:
+        """How close two scores are equally good, where each may be off by `limit`."""
+        ...
+
+    def other_tokens(self, count: int) -> int:
+        """How many of so many greedy tokens may be others than PyTorch's, ties aside."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,11 +66,46 @@ class Rule:
     floor: float
     rtol: float | None = None
     atol: float | None = None
+    usual_is: ClassVar[str] = "pytorch_own_error"
 
     @property
     def absolute(self) -> bool:
         """Whether tolerances replace the oracle."""
         return self.rtol is not None or self.atol is not None
+
+    @property
+    def slack(self) -> float:
+        """None."""
+        return 0.0
+
+    def seen(self, usual: Usual, values: Values) -> Usual:
+        """PyTorch's own error and the largest value, the largest so far."""
+        return usual.seen(values)
+
+    def allowed(self, values: Values, usual: Usual) -> Array:
+        """The largest error allowed for each value at valid positions.
+
+        Where there is no oracle the candidate is compared with PyTorch fp32, and may use PyTorch's usual error once
+        more.
+        """
+        _, torch32, torch64 = values.at_valid
+        if self.absolute:
+            return np.asarray((self.atol or 0.0) + (self.rtol or 0.0) * np.abs(torch32) + np.finfo(np.float64).tiny)
+        usual = usual.seen(values)
+        factor = self.oracle_factor + (torch64 is None)
+        return np.broadcast_to(factor * usual.error + self.floor * usual.scale, torch32.shape)
+
+    def between(self, values: Values, usual: Usual, *, again: bool) -> float:
+        """Twice what each may be off from the truth."""
+        return 2 * float(np.max(self.allowed(values, usual)))
+
+    def tie(self, limit: float) -> float:
+        """Twice what each may be off."""
+        return 2 * limit
+
+    def other_tokens(self, count: int) -> int:
+        """None."""
+        return 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +167,14 @@ class Usual:
         truth = torch32 if torch64 is None else torch64
         return Usual(error=max(self.error, own_error(values)), scale=max(self.scale, _scale(truth)))
 
+    def judged(self, values: Values) -> Usual:
+        """The same with the candidate's error against PyTorch fp32 in place of PyTorch's own."""
+        mine, torch32, _ = values.at_valid
+        finite = np.isfinite(mine) & np.isfinite(torch32)
+        with np.errstate(invalid="ignore"):
+            error = float(np.max(np.abs(mine - torch32), where=finite, initial=0.0))
+        return Usual(error=max(self.error, error), scale=max(self.scale, _scale(torch32)))
+
 
 def own_error(values: Values) -> float:
     """PyTorch's own fp32 error, the largest one in the output's unit. 0 where there is no oracle."""
@@ -106,20 +187,7 @@ def own_error(values: Values) -> float:
         return float(np.max(np.abs(torch32 - torch64), where=finite, initial=0.0))
 
 
-def allowed(values: Values, rule: Rule, usual: Usual) -> Array:
-    """The largest error allowed for each value at valid positions.
-
-    Where there is no oracle the candidate is compared with PyTorch fp32, and may use PyTorch's usual error once more.
-    """
-    _, torch32, torch64 = values.at_valid
-    if rule.absolute:
-        return np.asarray((rule.atol or 0.0) + (rule.rtol or 0.0) * np.abs(torch32) + np.finfo(np.float64).tiny)
-    usual = usual.seen(values)
-    factor = rule.oracle_factor + (torch64 is None)
-    return np.broadcast_to(factor * usual.error + rule.floor * usual.scale, torch32.shape)
-
-
-def parity(values: Values, rule: Rule, usual: Usual) -> list[Finding]:
+def parity(values: Values, rule: AnyRule, usual: Usual) -> list[Finding]:
     """How far the candidate is off, and how many of its values are not finite where PyTorch's are.
 
     Values that are not finite equal nothing, not even each other.
@@ -131,7 +199,7 @@ def parity(values: Values, rule: Rule, usual: Usual) -> list[Finding]:
     mine, torch32, torch64 = values.at_valid
     with np.errstate(invalid="ignore"):
         errors = np.abs(mine - (torch32 if torch64 is None or rule.absolute else torch64))
-        limits = allowed(values, rule, usual)
+        limits = rule.allowed(values, usual)
         used = np.where(np.isnan(errors), np.inf, errors / limits)
     flat = int(np.argmax(used))
     at = np.unravel_index(flat, errors.shape)

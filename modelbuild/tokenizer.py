@@ -37,11 +37,13 @@ def _not_json(folder: Path) -> str:
 
 
 def tokenize(
-    folder: Path, texts: Sequence[str], names: Sequence[str], *, padding_side: str, max_length: int
+    folder: Path, texts: Sequence[str], names: Sequence[str], *, padding_side: str | None, max_length: int
 ) -> dict[str, npt.NDArray[Any]]:
-    """`texts` through the tokenizer in `folder`: arrays `(batch, sequence)` of int64 for each of `names`."""
+    """`texts` through the tokenizer in `folder`: arrays `(batch, sequence)` of int64 for each of `names`, padded on
+    that side, or as the tokenizer does it.
+    """
     tokenizer = open_tokenizer(folder)
-    tokenizer.padding_side = padding_side
+    tokenizer.padding_side = padding_side or tokenizer.padding_side
     if tokenizer.pad_token is None:  # any token will do, for the mask hides it
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
     encoded = tokenizer(

@@ -19,7 +19,7 @@ from modelbuild.decoding.follow import at_once, in_pieces, step_by_step
 from modelbuild.decoding.prompt import Prompt
 from modelbuild.errors import first_line
 from modelbuild.generation import Generated, generate
-from modelbuild.parity import Finding, Usual, Values, allowed, worst_of
+from modelbuild.parity import AnyRule, Finding, Usual, Values, worst_of
 from modelbuild.report import Check
 
 Array = npt.NDArray[Any]
@@ -67,18 +67,22 @@ class _Trial:
             for number, truth in enumerate(self.truth)
         )
 
+    @property
+    def rule(self) -> AnyRule:
+        """The one rule of all graphs."""
+        return next(iter(self.runs.values())).rule
+
     def allowed(self, scores: Array) -> float:
         """How far scores may be off from these, which are PyTorch's."""
-        valid = np.ones(scores.shape[:2], dtype=bool)
-        values = Values(output="", case="", candidate=scores, reference=scores, oracle=None, valid=valid)
-        return float(np.max(allowed(values, next(iter(self.runs.values())).rule, self.usual)))
+        return float(np.max(self.rule.allowed(_only(scores), self.usual)))
 
     def finding(self, check: str, where: str, ours: Array, others: Mapping[str, Array]) -> Finding:
-        """How far scores are off from others, which are called what they are. Where those are ours too, both may be off
-        by what is allowed.
+        """How far scores are off from others, which are called what they are. Where those are ours too, both may be
+        off.
         """
         (name, other), *_ = others.items()
-        limit = self.allowed(other) * (1 if name == "torch" else 2)
+        between = self.rule.between(_only(other), self.usual, again=False)
+        limit = self.allowed(other) if name == "torch" else between
         if ours.shape != other.shape:
             shapes = f"{where}: shape {ours.shape}, {name} {other.shape}"
             return Finding(check=check, value=float("inf"), limit=limit, where=shapes)
@@ -87,6 +91,12 @@ class _Trial:
         at = np.unravel_index(int(np.argmax(off)), off.shape)
         told = f"{where}, step {at[1] + 1}, token {at[2]}: onnx {ours[at]:.6g}, {name} {other[at]:.6g}"
         return Finding(check=check, value=float(off[at]), limit=limit, where=told)
+
+
+def _only(scores: Array) -> Values:
+    """Scores `(batch, step, vocabulary)` that are all there is."""
+    valid = np.ones(scores.shape[:2], dtype=bool)
+    return Values(output="", case="", candidate=scores, reference=scores, oracle=None, valid=valid)
 
 
 def examine(runs: Mapping[str, Runs]) -> Iterator[Check]:
@@ -170,15 +180,15 @@ def _name(trial: _Trial, number: int) -> str:
 
 
 def _tokens(trial: _Trial) -> Check:
-    """Whether the best token is PyTorch's at every step. Where PyTorch's two best are closer than what both may be off,
-    another is a tie, which is said and does not count.
+    """Whether the best token is PyTorch's at every step, or in reduced precision at as many as were asked for. Where
+    PyTorch's two best are closer than what both may be off, another is a tie, which is said and does not count.
     """
     wrong, ties, where = 0, 0, ""
     for number, (ours, truth) in enumerate(zip(trial.alone, trial.truth, strict=True)):
-        limit = trial.allowed(truth.scores)
+        off_by = trial.allowed(truth.scores)
         for step in np.flatnonzero(ours[0].argmax(axis=-1) != truth.tokens[0]):
             second, best = np.sort(truth.scores[0, step])[-2:]
-            tie = bool(best - second <= 2 * limit)
+            tie = bool(best - second <= trial.rule.tie(off_by))
             wrong, ties = wrong + (not tie), ties + tie
             if (not tie and wrong == 1) or (tie and not where):
                 off = float(np.max(np.abs(ours[0, step] - truth.scores[0, step])))
@@ -190,4 +200,7 @@ def _tokens(trial: _Trial) -> Check:
     steps = sum(truth.tokens.shape[1] for truth in trial.truth)
     said = f"; {ties} {'tie' if ties == 1 else 'ties'}" if ties else ""
     compared = f"{steps} greedy tokens with PyTorch's generate{said}"
-    return Check(name="decoding tokens", passed=not wrong, compared=compared, worst=wrong, limit=0, where=where)
+    limit = trial.rule.other_tokens(steps)
+    return Check(
+        name="decoding tokens", passed=wrong <= limit, compared=compared, worst=wrong, limit=limit, where=where
+    )

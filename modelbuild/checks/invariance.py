@@ -11,20 +11,21 @@ from modelbuild.checks.runs import Case, Runs
 from modelbuild.component import Outputs
 from modelbuild.errors import first_line
 from modelbuild.interface import Interface, Output
-from modelbuild.parity import Finding, allowed, worst_of
+from modelbuild.parity import Finding, worst_of
 from modelbuild.report import Check
 from modelbuild.runtime.session import session_options
 from modelbuild.samples import Batch, sample
 from modelbuild.sizes import typical_sizes
 
 _BATCH, _LENGTH = 3, 9
+_AGAIN = "deterministic"
 
 
 def examine(runs: Runs) -> Iterator[Check]:
     """The same batch twice, with another number of threads, and each of its rows alone. That last is left out for
     outputs that have no rows, or are of every row with every row of another kind.
 
-    Both results of a pair may be off from the truth by what parity allows, so they may differ by twice that.
+    How far two results may be apart is for the rule to say: both may be off from the truth by what parity allows.
     """
     subject = runs.subject
     rng = np.random.default_rng(subject.spec.validation.seed)
@@ -34,7 +35,7 @@ def examine(runs: Runs) -> Iterator[Check]:
     own = session_options(runs.settings()).intra_op_num_threads
     other = 1 if own > 1 else 2
     others: dict[str, tuple[str, Callable[[], Outputs]]] = {
-        "deterministic": ("the same batch twice", lambda: runs.run(batch)),
+        _AGAIN: ("the same batch twice", lambda: runs.run(batch)),
         "thread invariance": (
             f"{other} and {own} threads",
             lambda: runs.run(batch, runs.open(replace(runs.settings(), intra_op_num_threads=other))),
@@ -82,7 +83,7 @@ def _differences(
         values = case.values(output)
         if not values.valid.any():
             continue
-        limit = 2 * float(np.max(allowed(values, runs.rule, runs.usual[output.name])))
+        limit = runs.rule.between(values, runs.usual[output.name], again=name == _AGAIN)
         again_placed = case.batch.placed(output, second[output.name])[0]
         with np.errstate(invalid="ignore"):
             difference = np.abs(values.candidate[values.valid] - again_placed[values.valid])

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import onnxruntime as ort
 
-from modelbuild.agreement import embeddings, scores
+from modelbuild.agreement import embeddings, over_positions, scores
+from modelbuild.checks.accuracy import Judged, is_accurate, judge
 from modelbuild.checks.runs import Case, Runs, batches_of
 from modelbuild.interface import Interface, Output
-from modelbuild.parity import Finding, Rule, Usual, Values, allowed, parity, worst_of
+from modelbuild.parity import AnyRule, Finding, Rule, Usual, Values, parity, worst_of
 from modelbuild.report import Check
 from modelbuild.samples import Batch
 
@@ -26,10 +27,12 @@ class Numbers:
     failing: Batch | None
     kinds: dict[str, tuple[int, int]]
     runs: bool
+    judged: Judged
 
 
 def compare_all(runs: Runs) -> Numbers:
-    """Run every batch on both sides, and compare."""
+    """Run every batch on both sides, and compare. In reduced precision, its accuracy is judged first."""
+    judged = judge(runs)
     findings: list[Finding] = []
     failing: Batch | None = None
     kinds: dict[str, tuple[int, int]] = {}
@@ -43,8 +46,10 @@ def compare_all(runs: Runs) -> Numbers:
         wrong = any(finding.badness > 1 for finding in found)
         kinds[batch.kind] = (failed + wrong, count + 1)
         failing = batch if wrong and failing is None else failing
-    checks = (*worst_of(findings), *_never_compared(findings, runs.subject.interface))
-    return Numbers(checks=checks, failing=failing, kinds=kinds, runs=works)
+    checks = (*judged.checks, *worst_of(findings), *_never_compared(findings, runs.subject.interface))
+    # What an inaccurate graph is allowed elsewhere says little, so that the sentences that are off come first.
+    failing = judged.failing or failing
+    return Numbers(checks=checks, failing=failing, kinds=kinds, runs=works, judged=judged)
 
 
 def _never_compared(findings: Iterable[Finding], interface: Interface) -> Iterator[Check]:
@@ -58,11 +63,12 @@ def _never_compared(findings: Iterable[Finding], interface: Interface) -> Iterat
 
 def agrees(runs: Runs, batch: Batch, session: ort.InferenceSession | None = None) -> bool:
     """Whether one small batch comes out right, from the file that ships or another `session`."""
-    found = _findings(runs.case(batch, session), runs.subject.interface, runs.rule, runs.usual.copy())
-    return all(finding.badness <= 1 for finding in found)
+    case = runs.case(batch, session)
+    found = _findings(case, runs.subject.interface, runs.rule, runs.usual.copy())
+    return all(finding.badness <= 1 for finding in found) and is_accurate(runs, case)
 
 
-def _findings(case: Case, interface: Interface, rule: Rule, usual: dict[str, Usual]) -> list[Finding]:
+def _findings(case: Case, interface: Interface, rule: AnyRule, usual: dict[str, Usual]) -> list[Finding]:
     """Everything about one batch. `usual` collects what is usual for each output."""
     if case.candidate is None:
         where = f"{case.batch.label}: does not run: {case.error}"
@@ -76,9 +82,10 @@ def _findings(case: Case, interface: Interface, rule: Rule, usual: dict[str, Usu
             continue
         if not values.valid.any():
             continue
-        usual[name] = usual[name].seen(values)
+        usual[name] = rule.seen(usual[name], values)
         findings += parity(values, rule, usual[name])
-        findings += _agreement(values, output, rule, float(np.max(allowed(values, rule, usual[name]))))
+        if isinstance(rule, Rule):  # in reduced precision, what it means is judged of all sentences together
+            findings += _agreement(values, output, rule, float(np.max(rule.allowed(values, usual[name]))))
     return findings
 
 
@@ -88,18 +95,4 @@ def _agreement(values: Values, output: Output, rule: Rule, limit: float) -> Iter
     if output.meaning == "embeddings":
         return embeddings(values, rule)
     positions = values.valid.ndim == 2 and values.reference.ndim == 2
-    return scores(_over_positions(values) if positions else values, rule, limit)
-
-
-def _over_positions(values: Values) -> Values:
-    """Scores of positions, `(batch, sequence)`, as those of classes: padding is what nobody chooses."""
-    if values.candidate.shape != values.reference.shape:
-        return values
-    never = np.finfo(np.float32).min
-    arrays = (values.candidate, values.reference, values.oracle)
-    mine, torch32, torch64 = (None if a is None else np.where(values.valid, a, never) for a in arrays)
-    assert mine is not None
-    assert torch32 is not None
-    return replace(
-        values, candidate=mine, reference=torch32, oracle=torch64, valid=np.asarray(values.valid.any(axis=1))
-    )
+    return scores(over_positions(values) if positions else values, rule, limit)

@@ -18,16 +18,14 @@ from modelbuild.checks.sidecar import has_tokenizer
 from modelbuild.checks.subject import Subject
 from modelbuild.component import Named, Outputs, run_module
 from modelbuild.errors import ExportError, first_line
-from modelbuild.interface import Interface, Output
-from modelbuild.parity import Rule, Usual, Values
+from modelbuild.interface import Output
+from modelbuild.parity import AnyRule, Rule, Usual, Values
+from modelbuild.real_text import takes_text, text_batch
+from modelbuild.reduced import Reduced
 from modelbuild.runtime.session import SessionSettings, open_session
 from modelbuild.samples import Batch, sample
 from modelbuild.sizes import largest, longest, typical_sizes
-from modelbuild.tasks import TEXT_INPUTS
-from modelbuild.tokenizer import tokenize
 
-# Text is cut here: real sentences are for real token statistics; long inputs are random.
-_TEXT_LENGTH = 64
 # Beyond so many tokens in a batch, fp64 costs more than it tells; PyTorch's own error is then taken from smaller ones.
 _ORACLE_TOKENS = 128
 _COVERING_ROWS, _COVERING_VALUES = 4, 1 << 26
@@ -140,11 +138,15 @@ class Runs:
             ) from error
 
 
-def _rule(subject: Subject) -> Rule:
-    validation = subject.spec.validation
-    return Rule(
+def _rule(subject: Subject) -> AnyRule:
+    """The rule of the precision that ships; tolerances, where they were given, replace any."""
+    validation, precision = subject.spec.validation, subject.spec.precision
+    rule = Rule(
         oracle_factor=validation.oracle_factor, floor=validation.floor, rtol=validation.rtol, atol=validation.atol
     )
+    if precision.kind == "fp32" or rule.absolute:
+        return rule
+    return Reduced(min_cosine=precision.min_cosine, min_top_1=precision.min_top_1, floor=validation.floor)
 
 
 def batches_of(subject: Subject) -> Iterator[Batch]:
@@ -162,7 +164,8 @@ def batches_of(subject: Subject) -> Iterator[Batch]:
     )
     if takes_text(interface) and has_tokenizer(subject):
         for side in ("right", "left"):
-            yield _text_batch(subject, side)
+            kind = f"text with {side} padding"
+            yield text_batch(subject.tokenizer, interface, TEXTS, padding_side=side, kind=kind)
     if validation.include_maximum and interface.axes_of("length"):
         rng = np.random.default_rng(validation.seed)
         most = longest(interface)
@@ -180,32 +183,6 @@ def batches_of(subject: Subject) -> Iterator[Batch]:
     if validation.cover_embeddings:
         tokens, rows = tokens_to_cover(subject), _rows_at_once(subject)
         yield from covering_batches(interface, seed=validation.seed, tokens=tokens, rows_at_once=rows)
-
-
-def takes_text(interface: Interface) -> bool:
-    """Whether what a tokenizer makes of texts, `(batch, sequence)`, can be given to the graph."""
-    ids = interface.content("token_ids")
-    return (
-        ids is not None
-        and ids.name in TEXT_INPUTS
-        and [interface.axis(str(axis)).kind for axis in ids.shape] == ["batch", "length"]
-    )
-
-
-def _text_batch(subject: Subject, side: str) -> Batch:
-    """Real sentences, padded on that side, with nothing in the cache."""
-    interface = subject.interface
-    ids = interface.content("token_ids")
-    assert ids is not None  # it takes text
-    axis = interface.axis(str(ids.shape[1]))
-    names = [name for name in TEXT_INPUTS if name in interface.input_names()]
-    length = min(_TEXT_LENGTH, largest(interface, axis))
-    arrays = tokenize(subject.tokenizer, TEXTS, names, padding_side=side, max_length=length)
-    rows, columns = arrays[ids.name].shape
-    sizes = typical_sizes(interface, batch=rows, length=columns) | {axis.name: columns}
-    return sample(
-        interface, sizes, mask="ones", rng=np.random.default_rng(0), given=arrays, kind=f"text with {side} padding"
-    )
 
 
 def tokens_to_cover(subject: Subject) -> int:

@@ -43,7 +43,8 @@ def _found(runs: Runs, numbers: Numbers, optimization: str, scratch: Path) -> Di
         place = f"the graph does not run: {case.error}; {_kinds(numbers)}"
         return Diagnosis(place=place, cause="not looked for: what does not run has nothing to compare")
     departure = _departure(runs, batch)
-    return Diagnosis(place=f"{_where(departure)}; {_kinds(numbers)}", cause=culprit(runs, batch, optimization, scratch))
+    where = _where(departure, runs.rule.slack)
+    return Diagnosis(place=f"{where}; {_kinds(numbers)}", cause=culprit(runs, batch, optimization, scratch))
 
 
 def _in_memory(runs: Runs, batch: Batch) -> Batch:
@@ -73,10 +74,13 @@ def _evidence(runs: Runs, graph: OpenGraph, batch: Batch) -> Evidence:
         modules=module_outputs(runs.subject.component.module, batch),
         oracle=module_outputs(runs.oracle, batch),
         tensors=graph.tensors(batch),
+        slack=runs.rule.slack,
     )
 
 
-def _where(departure: Departure | None) -> str:
+def _where(departure: Departure | None, slack: float) -> str:
+    if departure is None and slack:
+        return f"no PyTorch module is off by more than {slack:.2g} of its largest value: what precision costs adds up"
     if departure is None:
         return "every PyTorch module is right: it departs after the last one"
     share = f", by {departure.share:.2g} of the largest value" if departure.share is not None else ""
@@ -85,6 +89,7 @@ def _where(departure: Departure | None) -> str:
 
 
 def _kinds(numbers: Numbers) -> str:
-    wrong = [kind for kind, (failed, _) in numbers.kinds.items() if failed]
+    judged = [numbers.judged.failing.kind] if numbers.judged.failing else []
+    wrong = judged + [kind for kind, (failed, _) in numbers.kinds.items() if failed]
     right = [kind for kind, (failed, _) in numbers.kinds.items() if not failed]
     return f"wrong with {', '.join(wrong)}" + (f"; right with {', '.join(right)}" if right else "")

@@ -41,16 +41,23 @@ class Departure:
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """One batch on both sides: the outputs of PyTorch's modules in fp32 and in fp64, and all tensors of the graph."""
+    """One batch on both sides: the outputs of PyTorch's modules in fp32 and in fp64, and all tensors of the graph.
+    `slack` is what a module may be off beside PyTorch's own error, as a share of the largest value.
+    """
 
     batch: Batch
     modules: Sequence[ModuleOutput]
     oracle: Sequence[ModuleOutput]
     tensors: Tensors
+    slack: float = 0.0
 
     def limit(self, index: int) -> float:
         """How far a tensor may be off, as a share of the largest value, to be the output of module `index`."""
-        return _FACTOR * _compared(self.oracle[index].value, self.modules[index].value, self.batch).share + _SAME
+        return (
+            _FACTOR * _compared(self.oracle[index].value, self.modules[index].value, self.batch).share
+            + _SAME
+            + self.slack
+        )
 
 
 def first_departure(

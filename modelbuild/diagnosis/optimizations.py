@@ -78,7 +78,10 @@ def _of_candidate(runs: Runs, batch: Batch, optimization: str, scratch: Path) ->
                 return False  # it cannot do without these
             return agrees(runs, batch, runs.open(_plain(runs), Path(folder) / source.name))
 
+    precision = runs.subject.spec.precision.kind
     if works(frozenset()):
+        if precision != "fp32":
+            return f"precision={precision} brings it in: what optimization={optimization} makes of it in fp32 matches"
         return f"it is not what optimization={optimization} makes of it: the file was changed since"
     return f"optimization={optimization}: {verdict(candidate.fusions(optimization, facts), works)}"
 

@@ -49,6 +49,7 @@ def _context(manifest: Manifest, validation: Report, benchmark: Report) -> dict[
         "checks": sorted(validation.checks, key=lambda check: check.passed),
         "verdict": _verdict(manifest, validation),
         "level": validation.facts.get("status"),
+        "accuracy": validation.facts.get("accuracy", []),
         "written_out": _written_out(manifest),
         **_needed(list(manifest.graphs.values())),
         "several_cases": any(_what(case) for case in facts.get("cases", {}).values()),

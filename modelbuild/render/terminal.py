@@ -53,6 +53,8 @@ def print_build(outcome: Outcome) -> None:
         table.add_row("fusions", line)
     for line in lines(manifest.optimization):
         table.add_row("optimized", line)
+    for line in validation.facts.get("accuracy", []):
+        table.add_row("accuracy", line)
     for line in _latency(manifest.benchmark):
         table.add_row("latency", line)
     print_checks(validation)

@@ -69,6 +69,9 @@ def run(spec: ValidateSpec, inputs: Mapping[str, Path], out: Path) -> Report:
         components[name] = found.facts
         if found.works:
             running[name] = runs
+        if found.accuracy:
+            line = f"{name}: {found.accuracy}" if len(subjects) > 1 else found.accuracy
+            facts["accuracy"] = [*facts.get("accuracy", []), line]
         if found.diagnosis and "diagnosis" not in facts:
             facts["diagnosis"] = _diagnosis_of(name if len(subjects) > 1 else "", found.diagnosis)
     if running.keys() == subjects.keys():
@@ -88,12 +91,15 @@ def _diagnosis_of(component: str, diagnosis: Diagnosis) -> dict[str, str]:
 
 @dataclass(frozen=True, kw_only=True)
 class _Examined:
-    """The checks of one graph, what was seen on the way, whether it runs, and, where it is wrong, the diagnosis."""
+    """The checks of one graph, what was seen on the way, whether it runs, the diagnosis where it is wrong, and the line
+    on its accuracy where its precision is reduced.
+    """
 
     checks: tuple[Check, ...]
     facts: dict[str, Any] = field(default_factory=dict)
     works: bool = False
     diagnosis: Diagnosis | None = None
+    accuracy: str = ""
 
 
 def _examined(runs: Runs, inputs: Mapping[str, Path], out: Path) -> _Examined:
@@ -106,8 +112,9 @@ def _examined(runs: Runs, inputs: Mapping[str, Path], out: Path) -> _Examined:
     numbers = compare_all(runs)
     checks += numbers.checks
     facts = {
-        "pytorch_own_error": {name: usual.error for name, usual in runs.usual.items()},
+        runs.rule.usual_is: {name: usual.error for name, usual in runs.usual.items()},
         "batches": _batches(numbers),
+        **({"accuracy": numbers.judged.facts} if numbers.judged.line else {}),
     }
     if numbers.runs:
         checks += [*invariance.examine(runs), *bounds.examine(runs), *placement.examine(subject)]
@@ -115,7 +122,9 @@ def _examined(runs: Runs, inputs: Mapping[str, Path], out: Path) -> _Examined:
     if numbers.failing:
         shipped = read_report(inputs["optimize"] / "report.json").facts["components"][subject.component.name]
         diagnosis = diagnose(runs, numbers, shipped["optimization"], out)
-    return _Examined(checks=tuple(checks), facts=facts, works=numbers.runs, diagnosis=diagnosis)
+    return _Examined(
+        checks=tuple(checks), facts=facts, works=numbers.runs, diagnosis=diagnosis, accuracy=numbers.judged.line
+    )
 
 
 def _whole(task: Task) -> tuple[CheckModule, ...]:

@@ -126,7 +126,9 @@ def speedup(spec: BenchmarkSpec, samples: Samples, *, over: str = "pytorch") -> 
 def _line(measured: Measured) -> str:
     medians = ", ".join(f"{name} {figures.p50_ms:.3g} ms" for name, figures in measured.latency.items())
     ratio = measured.speedup
-    return f"{measured.case.label}: {medians}: {ratio.median:.2f}x ({ratio.low:.2f} to {ratio.high:.2f}), {ratio.verdict}"
+    return (
+        f"{measured.case.label}: {medians}: {ratio.median:.2f}x ({ratio.low:.2f} to {ratio.high:.2f}), {ratio.verdict}"
+    )
 
 
 def _case_facts(measured: Measured, processes: Mapping[str, MeasuredProcess], peak: float) -> dict[str, Any]:

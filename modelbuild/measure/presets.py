@@ -170,16 +170,14 @@ def recommend(measured: PresetLatencies, demands: Mapping[str, Demand], *, seed:
         preset=chosen,
         reason=_reason(chosen, fastest, means, ratios),
         disturbed=measured.disturbed,
-        presets={
-            name: PresetFigures(p50_ms=medians[name], mean_ms=means[name], ratio=ratios[name]) for name in means
-        },
+        presets={name: PresetFigures(p50_ms=medians[name], mean_ms=means[name], ratio=ratios[name]) for name in means},
     )
 
 
 def _means_of_rounds(cases: CaseLatencies) -> Floats:
     """For each round the geometric mean of the medians of all cases, `(rounds, 1)`."""
-    logs = np.mean([np.log(np.median(times, axis=1)) for times in cases.values()], axis=0)
-    return np.exp(logs).reshape(-1, 1)
+    logs: Floats = np.mean([np.log(np.median(times, axis=1)) for times in cases.values()], axis=0)
+    return np.asarray(np.exp(logs)).reshape(-1, 1)
 
 
 def _reason(chosen: str, fastest: str, means: Mapping[str, float], ratios: Mapping[str, Speedup]) -> str:

@@ -13,9 +13,11 @@ from onnx import TensorProto, helper
 from modelbuild.config.location import packaged
 from modelbuild.errors import HostError, PackageError
 from modelbuild.interface import Axis, Input, Interface, Output
+from modelbuild.measure.graphs import Shape
 from modelbuild.measure.presets import (
     Demand,
     PresetLatencies,
+    Recommendation,
     demand,
     demands,
     measure_presets,
@@ -45,6 +47,19 @@ def write_graph(path: Path) -> None:
         [helper.make_tensor_value_info("last_hidden_state", TensorProto.FLOAT, axes)],
     )
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), path)
+
+
+def measure(model: Path, *shapes: Shape) -> Recommendation:
+    return measure_presets(
+        model,
+        INTERFACE,
+        session=Session(auto=True),
+        providers=[("cpu", {})],
+        allow_fallback=False,
+        custom_ops=(),
+        shapes=shapes,
+        plan=PLAN,
+    )
 
 
 def measured(**cases: dict[str, float]) -> PresetLatencies:
@@ -147,22 +162,15 @@ def test_edge_demands_least_of_any_machine() -> None:
 
 def test_a_file_that_does_not_load_is_a_package_error(tmp_path: Path) -> None:
     with pytest.raises(PackageError, match="cannot open the model"):
-        measure_presets(
-            tmp_path / "none.onnx", INTERFACE, session=Session(), providers=[("cpu", {})], allow_fallback=False, custom_ops=(),
-            shapes=[(1, 2)], plan=PLAN,
-        )  # fmt: skip
+        measure(tmp_path / "none.onnx", (1, 2))
 
 
 @pytest.mark.slow
 def test_every_preset_is_measured_on_every_shape(tmp_path: Path) -> None:
     write_graph(tmp_path / "model.onnx")
-    best = measure_presets(
-        tmp_path / "model.onnx", INTERFACE, session=Session(), providers=[("cpu", {})], allow_fallback=False, custom_ops=(),
-        shapes=[(1, 2), (2, 64)], plan=PLAN,
-    )  # fmt: skip
+    best = measure(tmp_path / "model.onnx", (1, 2), (2, 64))
     facts = best.facts()
     assert facts["preset"] in PRESETS
-    assert {name: set(found["p50_ms"]) for name, found in facts["presets"].items()} == dict.fromkeys(
-        PRESETS, {"b1_s2", "b2_s8"}
-    )
+    assert set(facts["presets"]) == set(PRESETS)
+    assert all(set(found["p50_ms"]) == {"b1_s2", "b2_s8"} for found in facts["presets"].values())
     assert all(found["mean_ms"] > 0 for found in facts["presets"].values())

@@ -317,7 +317,10 @@ def test_documents_say_when_nothing_was_measured() -> None:
 
 
 def test_documents_say_how_it_loads_and_which_session_suits_the_machine() -> None:
-    page, readme = Page(report_html(manifest(), PASSED, measured())).text, package_readme(manifest(), PASSED, measured())
+    page, readme = (
+        Page(report_html(manifest(), PASSED, measured())).text,
+        package_readme(manifest(), PASSED, measured()),
+    )
     for fact in ("181", "378", "2.09 ×", "1.98 to 2.17"):
         assert fact in page
         assert fact in readme
@@ -331,7 +334,10 @@ def test_documents_say_how_it_loads_and_which_session_suits_the_machine() -> Non
 
 
 def test_documents_show_what_was_compiled_where_it_was() -> None:
-    page, readme = Page(report_html(manifest(), PASSED, compiled())).text, package_readme(manifest(), PASSED, compiled())
+    page, readme = (
+        Page(report_html(manifest(), PASSED, compiled())).text,
+        package_readme(manifest(), PASSED, compiled()),
+    )
     for fact in ("torch.compile", "6.17"):
         assert fact in page
         assert fact in readme
@@ -343,7 +349,10 @@ def test_documents_show_what_was_compiled_where_it_was() -> None:
 
 
 def test_benchmark_is_in_the_order_of_the_batch_sizes() -> None:
-    assert re.findall(r"^\| (\d+) \| 64 \|", package_readme(manifest(), PASSED, measured()), re.MULTILINE) == ["1", "16"]
+    assert re.findall(r"^\| (\d+) \| 64 \|", package_readme(manifest(), PASSED, measured()), re.MULTILINE) == [
+        "1",
+        "16",
+    ]
 
 
 def test_report_without_modules_says_so() -> None:

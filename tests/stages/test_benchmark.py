@@ -30,7 +30,7 @@ BERT: dict[str, JsonValue] = {
 }
 SIDES = ("pytorch", "compiled", "onnxruntime")
 QUICK = Benchmark(kind="quick", batch_sizes=(1, 4), rounds=5, runs=2, warmup=1, loads=3)
-COMPILED = QUICK.model_copy(update={"batch_sizes": (4,), "sequence_lengths": (8, 64), "compile": True})
+COMPILED = QUICK.model_copy(update={"batch_sizes": (4,), "sequence_lengths": (64,), "compile": True})
 
 
 @pytest.fixture(autouse=True)
@@ -88,9 +88,7 @@ def test_threads_that_outnumber_the_cores_wait_without_being_disturbed() -> None
 
 
 @pytest.mark.slow
-def test_every_side_is_measured_on_the_same_cases(
-    tmp_path: Path, out: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_every_side_is_measured_on_the_same_cases(tmp_path: Path, out: Path, capfd: pytest.CaptureFixture[str]) -> None:
     export_bert(tmp_path)
     before = psutil.Process().children(recursive=True)
     report = benchmark.run(spec(COMPILED), {"export": tmp_path, "optimize": tmp_path}, out)
@@ -105,7 +103,7 @@ def test_every_side_is_measured_on_the_same_cases(
     assert facts["notes"] == ["model takes 16 positions at most: 16, not 64, measured"]
     assert facts["gemm_gflops"] > 0
     shapes = {name: (case["batch"], case["length"]) for name, case in facts["cases"].items()}
-    assert shapes == {"b4_s8": (4, 8), "b4_s16": (4, 16)}
+    assert shapes == {"b4_s16": (4, 16)}
     for case in facts["cases"].values():
         check_case(case)
     check_graph(facts["graphs"]["model"])
@@ -113,8 +111,8 @@ def test_every_side_is_measured_on_the_same_cases(
     for preset in facts["sessions"]["presets"].values():
         assert set(preset["p50_ms"]) == set(shapes)
     said = capfd.readouterr().err
-    for progress in ("loading model", "b4_s8: ", "b4_s16: ", "model loads in ", "presets edge, ", "is best here: "):
-        assert said.count(f"benchmark: {progress}") == 1 or progress in ("is best here: ", "presets edge, ")
+    for progress in ("loading model", "b4_s16: ", "model loads in ", "measuring the session presets ", "session="):
+        assert said.count(f"benchmark: {progress}") == 1
     check_tables(out / benchmark.PLOTS, facts["cases"])
 
 
@@ -147,22 +145,6 @@ def check_tables(folder: Path, cases: dict[str, Any]) -> None:
         rows = list(csv.DictReader(text.splitlines()))
         assert [row["side"] for row in rows] == list(SIDES)
         assert all(float(row["p50_ms"]) == case[row["side"]]["p50_ms"] for row in rows)
-
-
-@pytest.mark.slow
-def test_without_a_compiler_eager_mode_is_compared_and_the_report_says_why(
-    tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("CXX", "no-such-compiler")
-    export_bert(tmp_path)
-    report = benchmark.run(spec(COMPILED), {"export": tmp_path, "optimize": tmp_path}, out)
-    (note,) = [line for line in report.facts["notes"] if "torch.compile" in line]
-    assert note.startswith("torch.compile does not work here, and eager mode alone is compared: ")
-    assert "no-such-compiler" in note
-    assert "\n" not in note
-    for case in report.facts["cases"].values():
-        assert {"compiled", "compile_s", "speedup_over_compiled"}.isdisjoint(case)
-    assert "compiled" not in report.facts["graphs"]["model"]["peak_memory_mib"]
 
 
 @pytest.mark.slow

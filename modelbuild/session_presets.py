@@ -18,7 +18,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "enable_mem_pattern": True,
         "enable_cpu_mem_arena": True,
         "allow_spinning": True,
-        "config_entries": {},
+        "config_entries": {"session.force_spinning_stop": "1"},
     },
     "throughput": {
         "intra_op_num_threads": 0,
@@ -27,7 +27,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "graph_optimization_level": "all",
         "enable_mem_pattern": True,
         "enable_cpu_mem_arena": True,
-        "allow_spinning": True,
+        "allow_spinning": False,
         "config_entries": {},
     },
     "edge": {

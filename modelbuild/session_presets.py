@@ -18,6 +18,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "enable_mem_pattern": True,
         "enable_cpu_mem_arena": True,
         "allow_spinning": True,
+        "config_entries": {"session.force_spinning_stop": "1"},
     },
     "throughput": {
         "intra_op_num_threads": 0,
@@ -26,7 +27,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "graph_optimization_level": "all",
         "enable_mem_pattern": True,
         "enable_cpu_mem_arena": True,
-        "allow_spinning": True,
+        "allow_spinning": False,
+        "config_entries": {},
     },
     "edge": {
         "intra_op_num_threads": 1,
@@ -36,13 +38,15 @@ PRESETS: dict[str, dict[str, Any]] = {
         "enable_mem_pattern": False,
         "enable_cpu_mem_arena": False,
         "allow_spinning": False,
+        "config_entries": {},
     },
 }
 
 
 def preset(session: Session, name: str) -> Session:
-    """The preset `name`, with the entries and libraries of `session`."""
-    return session.model_copy(update=PRESETS[name] | {"auto": False})
+    """The preset `name`, with the entries of `session` laid over its own, and with its libraries."""
+    entries = {"config_entries": PRESETS[name]["config_entries"] | session.config_entries}
+    return session.model_copy(update=PRESETS[name] | entries | {"auto": False})
 
 
 def settled(session: Session, optimized: Path) -> Session:

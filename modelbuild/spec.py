@@ -186,14 +186,20 @@ class Validation(Strict):
 
 
 class Benchmark(Strict):
-    """What is measured: `rounds` blocks of `runs` calls per side and batch size, interleaved, after `warmup` calls."""
+    """What is measured: each of `batch_sizes` with each of `sequence_lengths`, in `rounds` blocks of `runs` calls per
+    side, interleaved, after `warmup` calls. A length that the model does not take is cut to the longest that it does.
+
+    `loads` is how often each file is loaded. With `compile`, what `torch.compile` makes is measured beside eager mode.
+    """
 
     kind: Literal["off", "quick", "full"]
     batch_sizes: Sizes = (1, 4, 16)
-    sequence_length: Annotated[int, Field(ge=1, le=65536)] = 64
+    sequence_lengths: Sizes = (64,)
     rounds: Annotated[int, Field(ge=5, le=1000)] = 7
     runs: Annotated[int, Field(ge=1, le=10000)] = 3
     warmup: Annotated[int, Field(ge=1, le=1000)] = 2
+    loads: Annotated[int, Field(ge=3, le=1000)] = 5
+    compile: bool = False
     seed: Annotated[int, Field(ge=0)] = 0
 
 

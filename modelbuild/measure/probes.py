@@ -44,6 +44,28 @@ def run_block(loaded: Loaded, inputs: Arrays, calls: int) -> Block:
     return Block(latencies_ms=[value / 1e6 for value in times], waiting_share=waiting)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Compilation:
+    """How long a compilation took, in s, or why there is none: one line."""
+
+    compile_s: float | None = None
+    problem: str = ""
+
+
+def compile_for(loaded: Loaded, inputs: Arrays) -> Compilation:
+    """Compile a side that was made for it, for the shapes of `inputs` and nothing else: the time of the first call."""
+    import torch
+
+    torch.compiler.reset()
+    start = time.perf_counter_ns()
+    try:
+        loaded.call(inputs)
+    except Exception as error:  # noqa: BLE001 - whatever it is, there is nothing to measure, and PyTorch itself works
+        said = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+        return Compilation(problem=f"{type(error).__name__}: {said}")
+    return Compilation(compile_s=(time.perf_counter_ns() - start) / 1e9)
+
+
 def _waited_ns() -> int:
     """How long the threads of this process have been ready to run without a core, all together (Linux only, else 0)."""
     waited = 0

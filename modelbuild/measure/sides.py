@@ -1,4 +1,4 @@
-"""The two sides of a benchmark: PyTorch's eager mode, and ONNX Runtime.
+"""The sides of a benchmark: PyTorch's eager mode, what torch.compile makes of it, and ONNX Runtime.
 
 Each side runs in a process of its own (`child`), so everything heavy is imported inside functions: if the
 process of ONNX Runtime carried torch, or that of PyTorch ONNX Runtime, their memory would mean nothing.
@@ -7,6 +7,7 @@ process of ONNX Runtime carried torch, or that of PyTorch ONNX Runtime, their me
 from __future__ import annotations
 
 import gc
+import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from modelbuild.digest import sha256_file
 from modelbuild.errors import ExportError, ModelbuildError, PackageError
 
 if TYPE_CHECKING:
+    from modelbuild.component import Named
     from modelbuild.runtime.session import ProviderChoice, SessionSettings
     from modelbuild.stage_spec import StageModel
     from modelbuild.tasks import TaskName
@@ -67,9 +69,13 @@ class PytorchSide:
 
     def load(self) -> Loaded:
         """The reference. Its load time is that of a second load: no imports, no disk, no checks of ours."""
+        module, load_ms = self.load_module()
+        return _on_cpu(module, load_ms)
+
+    def load_module(self) -> tuple[Named, float]:
+        """The module that computes the graph, with the threads of this process set, and its load time in ms."""
         import torch
 
-        from modelbuild.component import run_module
         from modelbuild.families.split import components_of
         from modelbuild.reference import load_again, load_reference
         from modelbuild.tasks import TASKS
@@ -82,11 +88,37 @@ class PytorchSide:
         model = load_again(self.model, task, self.folder, self.weights)
         load_ms = (time.perf_counter_ns() - start) / 1e6
         found = {component.name: component for component in components_of(model, task)}
-        module = found[self.component].module
-        return Loaded(
-            facts=Facts(load_ms=load_ms, device="cpu", version=str(torch.__version__)),
-            call=lambda inputs: run_module(module, inputs),
-        )
+        return found[self.component].module, load_ms
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompiledSide:
+    """What `torch.compile` makes of `eager`, for each shape apart. It compiles when it is first called, in its own
+    process and with nothing that was compiled before; `scratch` is an empty folder for what the compiler makes.
+    """
+
+    error: ClassVar[type[ModelbuildError]] = ExportError
+    eager: PytorchSide
+    scratch: Path
+
+    def load(self) -> Loaded:
+        """The reference, to be compiled."""
+        # Read when torch's compiler is imported. Processes of its own would outlive this one, which is killed.
+        os.environ |= {"TORCHINDUCTOR_CACHE_DIR": str(self.scratch), "TORCHINDUCTOR_COMPILE_THREADS": "1"}
+        module, load_ms = self.eager.load_module()
+        module.compile(dynamic=False)
+        return _on_cpu(module, load_ms)
+
+
+def _on_cpu(module: Named, load_ms: float) -> Loaded:
+    import torch
+
+    from modelbuild.component import run_module
+
+    return Loaded(
+        facts=Facts(load_ms=load_ms, device="cpu", version=str(torch.__version__)),
+        call=lambda inputs: run_module(module, inputs),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -30,9 +30,9 @@ class Latency:
 
 @dataclass(frozen=True, kw_only=True)
 class Speedup:
-    """How many times faster ONNX Runtime is than PyTorch: the median over the rounds, and its 95 % interval.
+    """How many times faster one side, ONNX Runtime, is than another: the median over the rounds, and its 95 % interval.
 
-    `verdict` is about ONNX Runtime, and `no difference` when the interval contains 1. Who knows that the latencies were
+    `verdict` is about that side, and `no difference` when the interval contains 1. Who knows that the latencies were
     `disturbed` by something else on the machine says so instead: they do not rank the sides.
     """
 

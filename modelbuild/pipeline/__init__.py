@@ -7,6 +7,6 @@ STAGE_INPUTS: dict[str, tuple[str, ...]] = {
     "sidecar": (),
     "optimize": ("export",),
     "validate": ("export", "optimize", "sidecar"),
-    "benchmark": ("optimize",),
+    "benchmark": ("export", "optimize"),
     "package": ("optimize", "sidecar", "validate", "benchmark"),
 }

@@ -20,7 +20,7 @@ from modelbuild.exporters import EXPORTERS
 from modelbuild.families import CONFIGS, FAMILIES
 from modelbuild.optimization import ASKED, REDUCTION, SESSIONS, WAYS
 from modelbuild.precisions import PRECISIONS
-from modelbuild.runtime.session import usable_cores
+from modelbuild.runtime.cores import usable_cores
 from modelbuild.stage_spec import BenchmarkSpec, ExportSpec, ModuleFiles, OptimizeSpec, SidecarSpec, ValidateSpec
 from modelbuild.stages import STAGES
 from modelbuild.strict import Strict

@@ -25,6 +25,7 @@ from modelbuild.report import Report
 from modelbuild.signature import TensorSpec
 
 TOP_MODULES = 30
+SIDES = {"pytorch": "PyTorch", "compiled": "torch.compile", "onnxruntime": "ONNX Runtime"}
 # More inputs than these are taken from the package's golden inputs and not written out.
 _WRITTEN_OUT = 8
 
@@ -62,6 +63,9 @@ def _context(manifest: Manifest, validation: Report, benchmark: Report) -> dict[
         "benchmark": facts if facts.get("status") == "measured" else None,
         "conditions": _conditions(facts),
         "cases": _cases(facts),
+        "with_compiled": any("compiled" in case for case in facts.get("cases", {}).values()),
+        "loaded": facts.get("graphs", {}),
+        "sides": SIDES,
         "top_modules": TOP_MODULES,
         "optimized": lines(manifest.optimization),
         "tried": tried(manifest.optimization),
@@ -160,7 +164,6 @@ def _conditions(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     """How the benchmark was made, as labelled text, with what is known."""
     rows = [
         ("Threads", facts.get("threads")),
-        ("Sequence length", facts.get("sequence_length")),
         ("Rounds × runs", f"{facts.get('rounds')} × {facts.get('runs')}" if facts.get("runs") else None),
         ("GEMM, GFLOP/s", facts.get("gemm_gflops")),
         ("Load average", facts.get("load_average")),
@@ -170,14 +173,31 @@ def _conditions(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _cases(facts: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The measured cases by batch size, with the width of each side's bar in percent of the slower side."""
+    """The measured cases by length and batch size, each with what it is called and the sides that were measured; a side
+    has a name, its figures, and the width of its bar in percent of the slowest.
+    """
     found = [{"what": _what(case), **case} for case in facts.get("cases", {}).values()]
-    cases = sorted(found, key=lambda case: float(case["batch"])) if not any(case["what"] for case in found) else found
-    sides = ("pytorch", "onnxruntime")
+    if not any(case["what"] for case in found):
+        found.sort(key=lambda case: (_number(case["length"]), _number(case["batch"])))
+    return [{**case, "title": _title(case), "sides": _sides(case)} for case in found]
+
+
+def _sides(case: Mapping[str, Any]) -> list[dict[str, Any]]:
+    names = {key: name for key, name in SIDES.items() if key in case}
+    widths = _widths([case[key]["p50_ms"] for key in names])
     return [
-        {**case, "bars": dict(zip(sides, _widths([case[side]["p50_ms"] for side in sides]), strict=True))}
-        for case in cases
+        {"key": key, "name": name, "took": case[key], "share": case["share_of_gemm_peak"][key], "width": width}
+        for (key, name), width in zip(names.items(), widths, strict=True)
     ]
+
+
+def _number(value: Any) -> float:
+    return float(value) if is_number(value) else 0.0
+
+
+def _title(case: Mapping[str, Any]) -> str:
+    batch = f"{case['what']}, batch" if case["what"] else "Batch"
+    return f"{batch} {case['batch']}" + (f", length {case['length']}" if case["length"] else "")
 
 
 def _what(case: Mapping[str, Any]) -> str:
@@ -186,7 +206,7 @@ def _what(case: Mapping[str, Any]) -> str:
 
 
 def _widths(values: list[Any]) -> list[float]:
-    numbers = [float(value) if is_number(value) else 0.0 for value in values]
+    numbers = [_number(value) for value in values]
     return [round(100 * number / (max(numbers) or 1.0), 1) for number in numbers]
 
 

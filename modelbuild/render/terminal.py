@@ -57,6 +57,10 @@ def print_build(outcome: Outcome) -> None:
         table.add_row("accuracy", line)
     for line in _latency(manifest.benchmark):
         table.add_row("latency", line)
+    for line in _loading(manifest.benchmark):
+        table.add_row("load time", line)
+    for line in _session(manifest.benchmark):
+        table.add_row("session", line)
     print_checks(validation)
     _console().print(table)
     print(outcome.package)
@@ -110,14 +114,42 @@ def _fusions(optimized: Report) -> list[str]:
 def _latency(benchmark: Mapping[str, Any]) -> list[str]:
     if benchmark.get("status") != "measured":
         return ["not measured"]
-    return [_case(case) for case in benchmark["cases"].values()]
+    return [*(_case(case) for case in benchmark["cases"].values()), *benchmark["notes"]]
 
 
 def _case(case: Mapping[str, Any]) -> str:
-    ours, theirs, speedup = case["onnxruntime"]["p50_ms"], case["pytorch"]["p50_ms"], case["speedup"]
-    interval = f"{speedup['median']:.2f}x ({speedup['low']:.2f} to {speedup['high']:.2f})"
+    ours, others = case["onnxruntime"]["p50_ms"], [f"PyTorch eager {_beside(case, 'pytorch', 'speedup')}"]
+    if "compiled" in case:
+        others.append(f"torch.compile {_beside(case, 'compiled', 'speedup_over_compiled')}")
     what = " ".join(filter(None, (case["graph"] if case["graph"] != "model" else "", case["phase"], "batch")))
-    return f"{what} {case['batch']}: {ours:.3g} ms, PyTorch eager {theirs:.3g} ms, {interval}, {speedup['verdict']}"
+    length = f", length {case['length']}" if case["length"] else ""
+    return f"{what} {case['batch']}{length}: {ours:.3g} ms, {'; '.join(others)}"
+
+
+def _beside(case: Mapping[str, Any], side: str, key: str) -> str:
+    return f"{case[side]['p50_ms']:.3g} ms, {_ratio(case[key])}"
+
+
+def _ratio(speedup: Mapping[str, Any]) -> str:
+    return f"{speedup['median']:.2f}x ({speedup['low']:.2f} to {speedup['high']:.2f}), {speedup['verdict']}"
+
+
+def _loading(benchmark: Mapping[str, Any]) -> list[str]:
+    """How long each graph takes to load beside the file that it was made of."""
+    graphs = benchmark.get("graphs", {})
+    lines = []
+    for name, found in graphs.items():
+        times = f"{found['load_ms']['onnxruntime']:.3g} ms, as exported {found['load_ms']['exported']:.3g} ms"
+        lines.append(f"{name + ': ' if len(graphs) > 1 else ''}{times}, {_ratio(found['load_speedup'])}")
+    return lines
+
+
+def _session(benchmark: Mapping[str, Any]) -> list[str]:
+    """Which preset suits this machine, and why."""
+    found = benchmark.get("sessions")
+    if not found:
+        return []
+    return [f"best here: {found['preset']}, {found['reason']}{' (disturbed)' if found['disturbed'] else ''}"]
 
 
 def print_sweep(results: Sequence[JobResult]) -> None:

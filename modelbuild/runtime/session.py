@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -14,6 +13,7 @@ import onnxruntime as ort
 
 from modelbuild.errors import HostError, PackageError
 from modelbuild.providers import CPU, PROVIDERS, needs, option_keys, ort_name
+from modelbuild.runtime.cores import usable_cores
 from modelbuild.runtime.custom_ops import register
 from modelbuild.suggest import did_you_mean
 
@@ -23,7 +23,6 @@ _LEVELS = {
     "extended": ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
     "all": ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
 }
-_CGROUP_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 # Where ONNX Runtime says more than is known here; an exporter knows better.
 SEE_MESSAGE = "see the message of ONNX Runtime"
 ProviderChoice = tuple[str, Mapping[str, Any]]
@@ -69,19 +68,6 @@ class SessionSettings:
                 hint=f"levels are {', '.join(_LEVELS)}, modes sequential and parallel",
             )
         return settings
-
-
-def usable_cores() -> int:
-    """The number of cores this process may use: its affinity, and no more than its cgroup's CPU quota, at least 1.
-
-    ONNX Runtime itself counts the cores of the host and ignores the quota (microsoft/onnxruntime#29510).
-    """
-    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = _CGROUP_QUOTA.read_text(encoding="ascii").split()
-    except (OSError, ValueError):
-        return affinity
-    return affinity if quota == "max" else max(1, min(affinity, math.ceil(int(quota) / int(period))))
 
 
 def session_options(settings: SessionSettings, profile_prefix: Path | None = None) -> ort.SessionOptions:

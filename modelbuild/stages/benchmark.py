@@ -1,220 +1,213 @@
-"""benchmark: PyTorch eager beside ONNX Runtime, on the same inputs, with the same number of threads."""
+"""benchmark: PyTorch beside ONNX Runtime on the same inputs, with the same number of threads; how long files take to
+load; and which session preset suits this machine.
+"""
 
 from __future__ import annotations
 
 import csv
-import itertools
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from modelbuild.measure.beside import GraphFigures, measure_graph
 from modelbuild.measure.exclusive import exclusive
-from modelbuild.measure.graphs import MeasuredGraph, measured_graphs
-from modelbuild.measure.probes import count_gflop, gemm_gflops, peak_memory_mib
-from modelbuild.measure.processes import WAITING_LIMIT, MeasuredProcess, Samples, interleave, open_processes
-from modelbuild.measure.sides import OnnxruntimeSide, PytorchSide, Side
-from modelbuild.measure.statistics import RESAMPLES, Latency, Speedup, compare, rounded, summarize
+from modelbuild.measure.graphs import MeasuredGraph, measured_graphs, shapes_of
+from modelbuild.measure.loading import load_times
+from modelbuild.measure.presets import PresetLatencies, demands, preset_latencies, preset_settings, recommend
+from modelbuild.measure.sides import CompiledSide, OnnxruntimeSide, PytorchSide, Side
+from modelbuild.measure.statistics import RESAMPLES, compare, rounded
 from modelbuild.operator_libraries import verified_libraries
 from modelbuild.report import Report
-from modelbuild.runtime.session import SessionSettings, session_options, usable_cores
-from modelbuild.samples import Array, sample
+from modelbuild.runtime.session import SessionSettings, session_options
 from modelbuild.session_presets import settled
-from modelbuild.sizes import longest, typical_sizes
+from modelbuild.spec import Session
 from modelbuild.stage_spec import BenchmarkSpec
 
 SPEC = BenchmarkSpec
 REPORT = "benchmark.json"
-LATENCY_FILE = "latency.csv"
-_LIBRARIES = {"pytorch": "torch", "onnxruntime": "onnxruntime"}
+PLOTS = "latency"
+_SIDES = ("pytorch", "compiled", "onnxruntime")
+_COLUMNS = ("p50_ms", "p90_ms", "p99_ms")
+# Fewer have no interval to speak of.
+_FEWEST_ROUNDS = 5
 
 
 @dataclass(frozen=True, kw_only=True)
-class Case:
-    """One batch size, measured: its inputs, the figures of each side by name, and how they compare."""
+class _Job:
+    """What is measured, with what: the graphs, the session of the build, and a scratch folder."""
 
-    label: str
-    graph: str
-    phase: str
-    size: int
-    inputs: Mapping[str, Array]
-    waiting_share: float | None
-    latency: Mapping[str, Latency]
-    speedup: Speedup
+    spec: BenchmarkSpec
+    inputs: Mapping[str, Path]
+    graphs: Sequence[MeasuredGraph]
+    settings: SessionSettings
+    threads: int
+    scratch: Path
+
+    def shipped(self, file: Path, graph: MeasuredGraph) -> OnnxruntimeSide:
+        """`file`, which takes what `graph` takes, as the package will be opened."""
+        return OnnxruntimeSide(
+            model=file,
+            outputs=graph.interface.output_names(),
+            providers=self.spec.providers.choices(),
+            settings=self.settings,
+            allow_fallback=self.spec.providers.allow_fallback,
+        )
 
 
 def run(spec: BenchmarkSpec, inputs: Mapping[str, Path], out: Path) -> Report:
-    """Measure the graph in `inputs["optimize"]` against the reference, and write `latency.csv` into `out`.
+    """Measure the graphs in `inputs["optimize"]` against the reference, and their load times against those in
+    `inputs["export"]`; write a table for each case into `out/latency/`.
 
     The report has facts and no checks: being slow is not an error. Load times leave out imports and the disk; peak
     memory is that of a process that holds only the one side, its libraries included; inputs are random, with rows
     padded on the right to random lengths where there is a mask.
     """
-    spec = spec.model_copy(update={"session": settled(spec.session, inputs["optimize"])})
     if spec.benchmark.kind == "off":
         facts: dict[str, Any] = {"status": "off"}
     else:
+        spec = spec.model_copy(update={"session": settled(spec.session, inputs["optimize"])})
         with exclusive("benchmark", _say):
             facts = rounded(_measure(spec, inputs))
-    _write_latencies(facts.get("cases", {}), out / LATENCY_FILE)
+    _write_plots(facts.get("cases", {}), out / PLOTS)
     return Report(stage="benchmark", facts=facts, metrics=_metrics(facts))
 
 
 def _metrics(facts: Mapping[str, Any]) -> dict[str, Any]:
     """The figures to track: median latencies and the speedup of every case, and load times."""
     cases = {
-        name: {
-            "onnxruntime_p50_ms": case["onnxruntime"]["p50_ms"],
-            "pytorch_p50_ms": case["pytorch"]["p50_ms"],
-            "speedup": case["speedup"]["median"],
-        }
+        name: {f"{side}_p50_ms": case[side]["p50_ms"] for side in _SIDES if side in case}
+        | {"speedup": case["speedup"]["median"]}
         for name, case in facts.get("cases", {}).items()
     }
     return cases | _load_ms(facts)
 
 
 def _load_ms(facts: Mapping[str, Any]) -> dict[str, float]:
-    """How long all graphs take to load."""
-    graphs = facts.get("graphs", {})
-    return {"load_ms": sum(graph["load_ms"]["onnxruntime"] for graph in graphs.values())} if graphs else {}
+    """How long all graphs take to load, as they ship and as they were exported."""
+    times = [graph["load_ms"] for graph in facts.get("graphs", {}).values()]
+    names = {"load_ms": "onnxruntime", "exported_load_ms": "exported"}
+    return {key: sum(found[name] for found in times) for key, name in names.items()} if times else {}
 
 
 def _measure(spec: BenchmarkSpec, inputs: Mapping[str, Path]) -> dict[str, Any]:
     load_average = os.getloadavg()[0]
-    libraries = verified_libraries(spec.custom_ops, inputs)
-    settings = SessionSettings.from_mapping(spec.session.settings() | {"custom_ops": libraries})
-    threads = int(session_options(settings).intra_op_num_threads)
-    cases: dict[str, Any] = {}
-    graphs: dict[str, Any] = {}
-    common: dict[str, Any] = {}
-    subjects = measured_graphs(inputs["optimize"])
-    for subject in subjects:
-        with open_processes(_sides(spec, inputs, subject, settings, threads)) as processes:
-            measured = list(_cases(spec, processes, subject))
-            # Asked before the peak and the arithmetic are measured, which take memory of their own.
-            memory = {name: process.ask(peak_memory_mib) for name, process in processes.items()}
-            peak = common["gemm_gflops"] if common else processes["pytorch"].ask(gemm_gflops)
-            common = {
-                "versions": {library: processes[name].facts.version for name, library in _LIBRARIES.items()},
-                "devices": {name: process.facts.device for name, process in processes.items()},
-                "gemm_gflops": peak,
-            }
-            cases |= {case.label: _case_facts(case, processes, peak) for case in measured}
-            load_ms = {name: process.facts.load_ms for name, process in processes.items()}
-            graphs[subject.name] = {"load_ms": load_ms, "peak_memory_mib": memory}
+    settings = SessionSettings.from_mapping(
+        spec.session.settings() | {"custom_ops": verified_libraries(spec.custom_ops, inputs)}
+    )
+    with tempfile.TemporaryDirectory(prefix="modelbuild-") as scratch:
+        job = _Job(
+            spec=spec,
+            inputs=inputs,
+            graphs=measured_graphs(inputs["optimize"]),
+            settings=settings,
+            threads=int(session_options(settings).intra_op_num_threads),
+            scratch=Path(scratch),
+        )
+        figures = _beside(job)
+        loading = {graph.name: _loading(job, graph) for graph in job.graphs}
+        sessions = _sessions(job)
+    last = figures[job.graphs[-1].name]
+    plan = spec.benchmark
     return {
         "status": "measured",
         "host": spec.host,
-        "threads": threads,
-        **_length(spec, subjects),
-        "rounds": spec.benchmark.rounds,
-        "runs": spec.benchmark.runs,
+        "threads": job.threads,
+        "rounds": plan.rounds,
+        "runs": plan.runs,
+        "loads": plan.loads,
         "bootstrap_resamples": RESAMPLES,
         "load_average": load_average,
-        **common,
-        "graphs": graphs,
-        "cases": cases,
+        "versions": last.versions,
+        "devices": last.devices,
+        "gemm_gflops": last.gemm_gflops,
+        "notes": _notes(job, figures.values()),
+        "graphs": {name: _graph_facts(found, loading[name]) for name, found in figures.items()},
+        "sessions": sessions,
+        "cases": {label: case for found in figures.values() for label, case in found.cases.items()},
     }
 
 
-def _length(spec: BenchmarkSpec, subjects: Sequence[MeasuredGraph]) -> dict[str, int]:
-    """The number of positions that graphs with positions were given; nothing where none has any."""
-    found = [longest(subject.interface) for subject in subjects if subject.interface.axes_of("length")]
-    return {"sequence_length": min(spec.benchmark.sequence_length, *found)} if found else {}
+def _beside(job: _Job) -> dict[str, GraphFigures]:
+    """Every graph beside its original, by name."""
+    figures: dict[str, GraphFigures] = {}
+    peak = None
+    for graph in job.graphs:
+        _say(f"loading {graph.name} on every side")
+        figures[graph.name] = measure_graph(job.spec, graph, _sides(job, graph), peak, _say)
+        peak = figures[graph.name].gemm_gflops
+    return figures
 
 
-def _sides(
-    spec: BenchmarkSpec, inputs: Mapping[str, Path], subject: MeasuredGraph, settings: SessionSettings, threads: int
-) -> dict[str, Side]:
+def _sides(job: _Job, graph: MeasuredGraph) -> dict[str, Side]:
+    eager = PytorchSide(
+        model=job.spec.model,
+        task=job.spec.task,
+        component=graph.name,
+        folder=job.inputs.get("source"),
+        threads=job.threads,
+        weights=job.inputs.get("weights"),
+    )
+    compiled = CompiledSide(eager=eager, scratch=job.scratch / graph.name)
+    beside = {"compiled": compiled} if job.spec.benchmark.compile else {}
+    return {"pytorch": eager, **beside, "onnxruntime": job.shipped(graph.file, graph)}
+
+
+def _loading(job: _Job, graph: MeasuredGraph) -> dict[str, Any]:
+    """The load times of the file that ships and of the one that was exported, and how they compare."""
+    plan = job.spec.benchmark
+    exported = job.inputs["export"] / graph.file.relative_to(job.inputs["optimize"])
+    sides = {"onnxruntime": job.shipped(graph.file, graph), "exported": job.shipped(exported, graph)}
+    times = load_times(sides, plan.loads, np.random.default_rng(plan.seed))
+    medians = {name: float(np.median(found)) for name, found in times.items()}
+    speedup = compare(times["exported"], times["onnxruntime"], seed=plan.seed)
+    _say(f"{graph.name} loads in {medians['onnxruntime']:.3g} ms, the exported file in {medians['exported']:.3g} ms")
+    return {"load_ms": medians, "load_speedup": asdict(speedup)}
+
+
+def _sessions(job: _Job) -> dict[str, Any]:
+    """Every session preset on all graphs, and the one to use here: on fewer rounds and smaller batches."""
+    spec, plan = job.spec, job.spec.benchmark
+    providers = spec.providers.choices()
+    settings = preset_settings(Session(), providers, job.settings.custom_ops)
+    fewer = plan.model_copy(update={"rounds": max(_FEWEST_ROUNDS, plan.rounds // 2)})
+    smaller = plan.model_copy(update={"batch_sizes": tuple(sorted(set(plan.batch_sizes))[:2])})
+    _say(f"measuring the session presets {', '.join(settings)}")
+    fallback, shapes = spec.providers.allow_fallback, shapes_of(smaller)
+    found = [preset_latencies(graph, settings, providers, fallback, shapes, fewer) for graph in job.graphs]
+    best = recommend(reduce(PresetLatencies.joined, found), demands(settings), seed=plan.seed)
+    _say(f"session={best.preset} is best here: {best.reason}")
+    return best.facts()
+
+
+def _graph_facts(figures: GraphFigures, loading: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        "pytorch": PytorchSide(
-            model=spec.model,
-            task=spec.task,
-            component=subject.name,
-            folder=inputs.get("source"),
-            threads=threads,
-            weights=inputs.get("weights"),
-        ),
-        "onnxruntime": OnnxruntimeSide(
-            model=subject.file,
-            outputs=subject.interface.output_names(),
-            providers=spec.providers.choices(),
-            settings=settings,
-            allow_fallback=spec.providers.allow_fallback,
-        ),
+        "load_ms": {**figures.load_ms, **loading["load_ms"]},
+        "load_speedup": loading["load_speedup"],
+        "peak_memory_mib": figures.peak_memory_mib,
     }
 
 
-def _cases(spec: BenchmarkSpec, processes: Mapping[str, MeasuredProcess], subject: MeasuredGraph) -> Iterator[Case]:
-    plan = spec.benchmark
-    # Apart, because how many orders are drawn depends on how quiet the machine is, and the inputs must not.
-    for_inputs, for_orders = np.random.default_rng(plan.seed).spawn(2)
-    for (phase, (new, past)), size in itertools.product(subject.phases(plan.sequence_length).items(), plan.batch_sizes):
-        sizes = typical_sizes(subject.interface, batch=size, length=new, past=past)
-        batch = sample(subject.interface, sizes, mask="right", rng=for_inputs)
-        samples = interleave(processes, batch.inputs, plan, for_orders)
-        case = Case(
-            label=subject.label(phase, size),
-            graph=subject.name,
-            phase=phase,
-            size=size,
-            inputs=batch.inputs,
-            waiting_share=samples.waiting_share,
-            latency={name: summarize(times, batch=size) for name, times in samples.latencies_ms.items()},
-            speedup=speedup(spec, samples),
-        )
-        _say(_line(case))
-        yield case
+def _notes(job: _Job, figures: Iterable[GraphFigures]) -> list[str]:
+    """What was asked for and not measured, a line each."""
+    cut = [line for graph in job.graphs for line in graph.cut(job.spec.benchmark.sequence_lengths)]
+    return list(dict.fromkeys([*cut, *(note for found in figures for note in found.notes)]))
 
 
-def speedup(spec: BenchmarkSpec, samples: Samples) -> Speedup:
-    """How the sides compare, or `disturbed` when something else on the machine took the cores from them."""
-    measured = compare(samples.latencies_ms["pytorch"], samples.latencies_ms["onnxruntime"], seed=spec.benchmark.seed)
-    # With more threads than cores, they wait for each other, whatever else the machine does.
-    crowded = spec.session.execution_mode == "parallel" or spec.session.intra_op_num_threads > usable_cores()
-    if crowded or samples.waiting_share is None or samples.waiting_share <= WAITING_LIMIT:
-        return measured
-    return replace(measured, verdict="disturbed")
-
-
-def _line(case: Case) -> str:
-    medians = ", ".join(f"{name} {figures.p50_ms:.3g} ms" for name, figures in case.latency.items())
-    ratio = case.speedup
-    return f"{case.label}: {medians}: {ratio.median:.2f}x ({ratio.low:.2f} to {ratio.high:.2f}), {ratio.verdict}"
-
-
-def _case_facts(case: Case, processes: Mapping[str, MeasuredProcess], peak: float) -> dict[str, Any]:
-    gflop = processes["pytorch"].ask(count_gflop, case.inputs)
-    # The peak is that of the CPU, so a share of it says nothing about another device.
-    on_cpu = {name: process.facts.device in ("cpu", "CPUExecutionProvider") for name, process in processes.items()}
-    return {
-        "graph": case.graph,
-        "phase": case.phase,
-        "batch": case.size,
-        "waiting_share": case.waiting_share,
-        **{name: asdict(figures) for name, figures in case.latency.items()},
-        "speedup": asdict(case.speedup),
-        "gflop": gflop,
-        "share_of_gemm_peak": {
-            name: gflop * 1000 / figures.p50_ms / peak if on_cpu[name] else None
-            for name, figures in case.latency.items()
-        },
-    }
-
-
-def _write_latencies(cases: Mapping[str, Any], path: Path) -> None:
-    columns = ("p50_ms", "p90_ms", "p99_ms")
-    with path.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(("bar", "case", "side", *columns))
-        for name, case in cases.items():
-            writer.writerows(
-                (f"{name} {side}", name, side, *(case[side][column] for column in columns)) for side in _LIBRARIES
-            )
+def _write_plots(cases: Mapping[str, Any], folder: Path) -> None:
+    """A table for each case, which DVC makes a plot of; where nothing was measured, one without rows."""
+    folder.mkdir()
+    for name, case in (cases or {"off": {}}).items():
+        with (folder / f"{name}.csv").open("w", newline="", encoding="utf-8") as stream:
+            writer = csv.writer(stream, lineterminator="\n")
+            writer.writerow(("side", *_COLUMNS))
+            writer.writerows((side, *(case[side][key] for key in _COLUMNS)) for side in _SIDES if side in case)
 
 
 def _say(line: str) -> None:

@@ -71,6 +71,10 @@ def test_every_dotted_key_of_a_build_is_known_and_free_keys_are_marked() -> None
     [
         ({"opest": {"version": 17}}, "unknown key: opest: did you mean 'opset'?"),
         ({"model.nmae": "x"}, "unknown key: model.nmae: did you mean 'name'?"),
+        (
+            {"benchmark.sequence_length": 64},
+            "unknown key: benchmark.sequence_length: did you mean 'sequence_lengths'?",
+        ),
         ({"session.intra_op_num_thread": 1}, "unknown key: session.intra_op_num_thread: did you mean"),
         ({"providers.cuda": {"use_tf": True}}, "unknown key: providers.cuda.use_tf: did you mean 'use_tf32'?"),
         ({"model.source": HUB | {"seed": 1}}, "unknown key: model.source.seed: it belongs to model.source=init"),
@@ -140,6 +144,12 @@ def test_a_value_that_is_no_choice_is_one_line_with_a_suggestion(changes: dict[s
         {"benchmark.rounds": 0},
         {"benchmark.batch_sizes": []},
         {"benchmark.batch_sizes": [0]},
+        {"benchmark.sequence_lengths": []},
+        {"benchmark.sequence_lengths": [16, 0]},
+        {"benchmark.sequence_lengths": [65537]},
+        {"benchmark.rounds": 4},
+        {"benchmark.loads": 2},
+        {"benchmark.compile": "yes"},
         {"session.intra_op_num_threads": -1},
         {"providers.order": []},
         {"providers.order": ["cpu", "cpu"]},

@@ -150,9 +150,9 @@ def _validated(made: Path, out: Path, *overrides: str) -> Report:
 @pytest.mark.slow
 def test_a_benchmark_has_the_prompt_and_the_steps_apart(tmp_path: Path) -> None:
     overrides = ["benchmark=quick", "benchmark.batch_sizes=[1]", "benchmark.rounds=5", "benchmark.runs=1"]
-    build(tmp_path, "build=gpt2-tiny-text-generation", *overrides, "benchmark.sequence_length=16")
+    build(tmp_path, "build=gpt2-tiny-text-generation", *overrides, "benchmark.sequence_lengths=[16]")
     facts = read_report(tmp_path / "benchmark" / "benchmark.json").facts
-    assert list(facts["cases"]) == ["prefill_b1", "decode_b1"]
+    assert list(facts["cases"]) == ["prefill_b1_s16", "decode_b1_s16"]
 
 
 @pytest.fixture(scope="module")

@@ -164,10 +164,16 @@ def test_convolutions_take_images_of_any_size_and_patches_take_one(tmp_path: Pat
 
 
 def test_a_benchmark_of_images_compares_both_sides(tmp_path: Path) -> None:
-    one = ("benchmark.batch_sizes=[1]", "benchmark.rounds=5", "benchmark.runs=1", "benchmark.warmup=1")
+    one = (
+        "benchmark.batch_sizes=[1]",
+        "benchmark.rounds=5",
+        "benchmark.runs=1",
+        "benchmark.warmup=1",
+        "benchmark.loads=3",
+    )
     package = build(tmp_path, "model=vit-tiny", "validation=quick", "benchmark=quick", *one)
     cases = load(package).manifest.benchmark["cases"]
-    assert [case["batch"] for case in cases.values()] == [1]
+    assert [(label, case["batch"], case["length"]) for label, case in cases.items()] == [("b1", 1, None)]
     assert all(case["gflop"] > 0 for case in cases.values())
 
 

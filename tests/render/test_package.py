@@ -74,8 +74,9 @@ def latency(p50_ms: float) -> dict[str, float]:
 def measured(text: str = "faster") -> Report:
     """A benchmark of two batch sizes, with `text` where a benchmark has text."""
     cases = {
-        f"b{batch}": {
+        f"b{batch}_s64": {
             "batch": batch,
+            "length": 64,
             "graph": "model",
             "phase": "",
             "pytorch": latency(9.31 * batch),
@@ -89,7 +90,7 @@ def measured(text: str = "faster") -> Report:
         "status": "measured",
         "host": {"cpu": text},
         "threads": 2,
-        "sequence_length": 64,
+        "notes": [text],
         "rounds": 7,
         "runs": 3,
         "versions": {"torch": "2.13.0"},
@@ -97,13 +98,32 @@ def measured(text: str = "faster") -> Report:
         "gemm_gflops": 182.4,
         "graphs": {
             "model": {
-                "load_ms": {"pytorch": 412.2, "onnxruntime": 181.1},
+                "load_ms": {"pytorch": 412.2, "onnxruntime": 181.1, "exported": 377.6},
+                "load_speedup": {"median": 2.09, "low": 1.98, "high": 2.17, "verdict": text},
                 "peak_memory_mib": {"pytorch": 812.3, "onnxruntime": 301.7},
             }
+        },
+        "sessions": {
+            "preset": text,
+            "reason": text,
+            "disturbed": False,
+            "presets": {"edge": {"p50_ms": {}, "mean_ms": 7.13, "ratio": {"median": 1.86, "low": 1.8, "high": 1.91}}},
         },
         "cases": cases,
     }
     return Report(stage="benchmark", facts=facts)
+
+
+def compiled() -> Report:
+    """The same with what torch.compile made of the first case, and not of the second."""
+    report = measured()
+    report.facts["cases"]["b1_s64"] |= {
+        "compiled": latency(6.17),
+        "compile_s": 12.41,
+        "speedup_over_compiled": {"median": 1.61, "low": 1.55, "high": 1.66, "verdict": "faster"},
+        "share_of_gemm_peak": {"pytorch": 0.17, "compiled": 0.26, "onnxruntime": None},
+    }
+    return report
 
 
 def graph(**changes: Any) -> GraphRecord:
@@ -296,8 +316,43 @@ def test_documents_say_when_nothing_was_measured() -> None:
         assert "Not measured" not in render(manifest(), PASSED, measured())
 
 
+def test_documents_say_how_it_loads_and_which_session_suits_the_machine() -> None:
+    page, readme = (
+        Page(report_html(manifest(), PASSED, measured())).text,
+        package_readme(manifest(), PASSED, measured()),
+    )
+    for fact in ("181", "378", "2.09 ×", "1.98 to 2.17"):
+        assert fact in page
+        assert fact in readme
+    assert "7.13" in page
+    assert "preset that suits that machine best is `faster`" in readme
+    assert "running meanwhile" not in page + readme
+    busy = measured()
+    busy.facts["sessions"]["disturbed"] = True
+    for render in (report_html, package_readme):
+        assert "Something else was running meanwhile" in render(manifest(), PASSED, busy)
+
+
+def test_documents_show_what_was_compiled_where_it_was() -> None:
+    page, readme = (
+        Page(report_html(manifest(), PASSED, compiled())).text,
+        package_readme(manifest(), PASSED, compiled()),
+    )
+    for fact in ("torch.compile", "6.17"):
+        assert fact in page
+        assert fact in readme
+    for fact in ("1.61 ×", "12.4", "26 %"):
+        assert fact in page
+    assert "| 16 | 64 | 149 |  | 61.3 |" in readme
+    for render in (report_html, package_readme):
+        assert "torch.compile" not in render(manifest(), PASSED, measured())
+
+
 def test_benchmark_is_in_the_order_of_the_batch_sizes() -> None:
-    assert re.findall(r"^\| (\d+) \|", package_readme(manifest(), PASSED, measured()), re.MULTILINE) == ["1", "16"]
+    assert re.findall(r"^\| (\d+) \| 64 \|", package_readme(manifest(), PASSED, measured()), re.MULTILINE) == [
+        "1",
+        "16",
+    ]
 
 
 def test_report_without_modules_says_so() -> None:
@@ -322,7 +377,7 @@ def test_report_shows_when_other_providers_are_allowed() -> None:
 
 def test_documents_read_reports_back_from_disk_with_numbers_that_json_has_not(tmp_path: Path) -> None:
     broken = measured()
-    broken.facts["cases"]["b1"]["pytorch"] = dict.fromkeys(latency(1.0), float("nan"))
+    broken.facts["cases"]["b1_s64"]["pytorch"] = dict.fromkeys(latency(1.0), float("nan"))
     write_report(FAILED, tmp_path / "validate.json")
     write_report(broken, tmp_path / "benchmark.json")
     reports = read_report(tmp_path / "validate.json"), read_report(tmp_path / "benchmark.json")
@@ -370,7 +425,7 @@ def test_hostile_text_leaves_front_matter_and_code_whole(text: str) -> None:
 
 def test_templates_refuse_a_fact_that_is_missing() -> None:
     incomplete = measured()
-    del incomplete.facts["cases"]["b1"]["onnxruntime"]["p90_ms"]
+    del incomplete.facts["cases"]["b1_s64"]["onnxruntime"]["p90_ms"]
     with pytest.raises(jinja2.UndefinedError):
         report_html(manifest(), PASSED, incomplete)
 

@@ -11,6 +11,7 @@ from pydantic import JsonValue
 from tiny_models import export_tiny
 
 from modelbuild.errors import ExportError, PackageError
+from modelbuild.measure import beside
 from modelbuild.measure.processes import Samples
 from modelbuild.model_spec import InitSource
 from modelbuild.report import read_report, write_report
@@ -18,7 +19,7 @@ from modelbuild.spec import Benchmark, Providers, Session
 from modelbuild.stage_spec import BenchmarkSpec, StageModel
 from modelbuild.stages import benchmark
 
-HEADER = "bar,case,side,p50_ms,p90_ms,p99_ms\n"
+HEADER = "side,p50_ms,p90_ms,p99_ms\n"
 BERT: dict[str, JsonValue] = {
     "hidden_size": 32,
     "num_hidden_layers": 2,
@@ -27,7 +28,9 @@ BERT: dict[str, JsonValue] = {
     "vocab_size": 100,
     "max_position_embeddings": 16,
 }
-QUICK = Benchmark(kind="quick", batch_sizes=(1, 4), rounds=5, runs=2, warmup=1)
+SIDES = ("pytorch", "compiled", "onnxruntime")
+QUICK = Benchmark(kind="quick", batch_sizes=(1, 4), rounds=5, runs=2, warmup=1, loads=3)
+COMPILED = QUICK.model_copy(update={"batch_sizes": (4,), "sequence_lengths": (64,), "compile": True})
 
 
 @pytest.fixture(autouse=True)
@@ -63,70 +66,85 @@ def export_bert(folder: Path) -> None:
 
 
 def test_benchmark_off_reports_so_and_writes_an_empty_table(out: Path) -> None:
-    report = benchmark.run(spec(Benchmark(kind="off")), {"optimize": out / "none"}, out)
+    report = benchmark.run(spec(Benchmark(kind="off")), {}, out)
     assert (report.stage, report.facts, report.passed) == ("benchmark", {"status": "off"}, True)
-    assert (out / benchmark.LATENCY_FILE).read_text() == HEADER
+    assert [path.name for path in (out / benchmark.PLOTS).iterdir()] == ["off.csv"]
+    assert (out / benchmark.PLOTS / "off.csv").read_text() == HEADER
 
 
 def test_a_missing_model_is_a_package_error(tmp_path: Path, out: Path) -> None:
     with pytest.raises(PackageError):
-        benchmark.run(spec(QUICK), {"optimize": tmp_path}, out)
+        benchmark.run(spec(QUICK), {"export": tmp_path, "optimize": tmp_path}, out)
 
 
 @pytest.mark.parametrize(("waiting_share", "verdict"), [(None, "faster"), (0.05, "faster"), (0.5, "disturbed")])
 def test_sides_that_had_to_wait_for_a_core_are_not_ranked(waiting_share: float | None, verdict: str) -> None:
-    assert benchmark.speedup(spec(QUICK), samples(waiting_share)).verdict == verdict
+    assert beside.speedup(spec(QUICK), samples(waiting_share)).verdict == verdict
 
 
 def test_threads_that_outnumber_the_cores_wait_without_being_disturbed() -> None:
     parallel = Session(execution_mode="parallel")
-    assert benchmark.speedup(spec(QUICK, session=parallel), samples(0.5)).verdict == "faster"
+    assert beside.speedup(spec(QUICK, session=parallel), samples(0.5)).verdict == "faster"
 
 
 @pytest.mark.slow
-def test_both_sides_are_measured_on_the_same_cases(
-    tmp_path: Path, out: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_every_side_is_measured_on_the_same_cases(tmp_path: Path, out: Path, capfd: pytest.CaptureFixture[str]) -> None:
     export_bert(tmp_path)
     before = psutil.Process().children(recursive=True)
-    report = benchmark.run(spec(QUICK), {"optimize": tmp_path}, out)
+    report = benchmark.run(spec(COMPILED), {"export": tmp_path, "optimize": tmp_path}, out)
     assert psutil.Process().children(recursive=True) == before
     write_report(report, tmp_path / benchmark.REPORT)
     facts = dict(read_report(tmp_path / benchmark.REPORT).facts)
     assert facts == report.facts
     assert (facts["status"], facts["host"], facts["threads"]) == ("measured", {"machine": "test"}, 1)
-    assert facts["sequence_length"] == BERT["max_position_embeddings"]
-    assert (facts["rounds"], facts["runs"]) == (5, 2)
+    assert (facts["rounds"], facts["runs"], facts["loads"]) == (5, 2, 3)
     assert set(facts["versions"]) == {"torch", "onnxruntime"}
-    assert facts["devices"] == {"pytorch": "cpu", "onnxruntime": "CPUExecutionProvider"}
-    for figures in facts["graphs"]["model"].values():
-        assert min(figures["pytorch"], figures["onnxruntime"]) > 0
+    assert facts["devices"] == {"pytorch": "cpu", "compiled": "cpu", "onnxruntime": "CPUExecutionProvider"}
+    assert facts["notes"] == ["model takes 16 positions at most: 16, not 64, measured"]
     assert facts["gemm_gflops"] > 0
-    assert {name: case["batch"] for name, case in facts["cases"].items()} == {"b1": 1, "b4": 4}
+    shapes = {name: (case["batch"], case["length"]) for name, case in facts["cases"].items()}
+    assert shapes == {"b4_s16": (4, 16)}
     for case in facts["cases"].values():
         check_case(case)
-    assert capfd.readouterr().err.count("benchmark: b") == 2
-    assert [path.name for path in out.iterdir()] == [benchmark.LATENCY_FILE]
-    check_table(out / benchmark.LATENCY_FILE, facts["cases"])
+    check_graph(facts["graphs"]["model"])
+    assert facts["sessions"]["preset"] in facts["sessions"]["presets"]
+    for preset in facts["sessions"]["presets"].values():
+        assert set(preset["p50_ms"]) == set(shapes)
+    said = capfd.readouterr().err
+    for progress in ("loading model", "b4_s16: ", "model loads in ", "measuring the session presets ", "session="):
+        assert said.count(f"benchmark: {progress}") == 1
+    check_tables(out / benchmark.PLOTS, facts["cases"])
 
 
 def check_case(case: dict[str, Any]) -> None:
-    for side in ("pytorch", "onnxruntime"):
+    for side in SIDES:
         figures = case[side]
         assert 0 < figures["p50_ms"] <= figures["p90_ms"] <= figures["p99_ms"]
         assert figures["throughput_per_s"] == pytest.approx(case["batch"] * 1000 / figures["p50_ms"], rel=1e-2)
         assert case["share_of_gemm_peak"][side] > 0
-    assert 0 < case["speedup"]["low"] <= case["speedup"]["median"] <= case["speedup"]["high"]
-    assert case["speedup"]["verdict"] in ("faster", "slower", "no difference", "disturbed")
+    for speedup in (case["speedup"], case["speedup_over_compiled"]):
+        assert 0 < speedup["low"] <= speedup["median"] <= speedup["high"]
+        assert speedup["verdict"] in ("faster", "slower", "no difference", "disturbed")
+    # Making C++ of it and compiling that takes longer than running it.
+    assert case["compile_s"] * 1000 > case["compiled"]["p50_ms"]
 
 
-def check_table(path: Path, cases: dict[str, Any]) -> None:
-    assert path.read_text().startswith(HEADER)
-    rows = list(csv.DictReader(path.read_text().splitlines()))
-    assert [(row["case"], row["side"]) for row in rows] == [
-        (case, side) for case in cases for side in ("pytorch", "onnxruntime")
-    ]
-    assert all(float(row["p50_ms"]) == cases[row["case"]][row["side"]]["p50_ms"] for row in rows)
+def check_graph(graph: dict[str, Any]) -> None:
+    assert set(graph["load_ms"]) == {*SIDES, "exported"}
+    assert set(graph["peak_memory_mib"]) == set(SIDES)
+    assert min(*graph["load_ms"].values(), *graph["peak_memory_mib"].values()) > 0
+    assert graph["peak_memory_mib"]["onnxruntime"] < graph["peak_memory_mib"]["pytorch"]
+    assert 0 < graph["load_speedup"]["low"] <= graph["load_speedup"]["high"]
+
+
+def check_tables(folder: Path, cases: dict[str, Any]) -> None:
+    assert {path.stem for path in folder.iterdir()} == set(cases)
+    for name, case in cases.items():
+        text = (folder / f"{name}.csv").read_text()
+        assert text.startswith(HEADER)
+        rows = list(csv.DictReader(text.splitlines()))
+        assert [row["side"] for row in rows] == list(SIDES)
+        assert all(float(row["p50_ms"]) == case[row["side"]]["p50_ms"] for row in rows)
 
 
 @pytest.mark.slow
@@ -134,5 +152,5 @@ def test_a_reference_that_cannot_be_loaded_is_an_export_error_and_leaves_no_proc
     export_bert(tmp_path)
     before = psutil.Process().children(recursive=True)
     with pytest.raises(ExportError, match="no model class 'BrtModel'"):
-        benchmark.run(spec(QUICK, architecture="BrtModel"), {"optimize": tmp_path}, out)
+        benchmark.run(spec(QUICK, architecture="BrtModel"), {"export": tmp_path, "optimize": tmp_path}, out)
     assert psutil.Process().children(recursive=True) == before

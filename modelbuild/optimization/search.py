@@ -30,9 +30,7 @@ from modelbuild.measure.sides import Arrays, OnnxruntimeSide
 from modelbuild.measure.statistics import Floats, compare, rounded
 from modelbuild.optimization.job import Job, Made, emit
 from modelbuild.runtime.session import SessionSettings
-from modelbuild.samples import sample
 from modelbuild.session_presets import preset
-from modelbuild.sizes import typical_sizes
 from modelbuild.spec import Benchmark
 from modelbuild.stage_spec import OptimizeSpec, Timing
 
@@ -156,14 +154,16 @@ def _samples(
     job: Job, spec: OptimizeSpec, processes: Mapping[str, MeasuredProcess], budget_s: float
 ) -> dict[str, Samples]:
     """Every candidate by shape, in as many rounds as the budget allows."""
-    rng = np.random.default_rng(_SEED)
-    inputs = shapes_of(job, spec.optimization.shapes)
+    for_inputs, for_orders = np.random.default_rng(_SEED).spawn(2)
+    graph = MeasuredGraph(name="model", several=False, file=job.source, interface=job.interface)
+    cases = list(graph.cases(spec.optimization.shapes, for_inputs))
     found: dict[str, Samples] = {}
     deadline = time.monotonic() + budget_s
-    for number, (label, arrays) in enumerate(inputs.items()):
-        share_s = (deadline - time.monotonic()) / (len(inputs) - number)
-        found[label] = interleave(processes, arrays, _plan(processes, arrays, share_s), rng)
-        _say(f"{label}: {', '.join(processes)}: timed")
+    for number, case in enumerate(cases):
+        share_s = (deadline - time.monotonic()) / (len(cases) - number)
+        plan = _plan(processes, case.inputs, share_s)
+        found[case.label] = interleave(processes, case.inputs, plan, for_orders)
+        _say(f"{case.label}: {', '.join(processes)}: timed")
     return found
 
 
@@ -180,21 +180,6 @@ def _plan(processes: Mapping[str, MeasuredProcess], inputs: Arrays, share_s: flo
     runs = _RUNS if call_s * (1 + _RUNS) * _FEWEST_ROUNDS <= share_s else 1
     rounds = min(max(int(share_s / (call_s * (1 + runs))), _FEWEST_ROUNDS), _MOST_ROUNDS)
     return Benchmark(kind="quick", rounds=rounds, runs=runs, warmup=1)
-
-
-def shapes_of(job: Job, shapes: Sequence[tuple[int, int]]) -> dict[str, Arrays]:
-    """The inputs to time with, by label; shapes that come out alike, as those of images do, are one."""
-    graph = MeasuredGraph(name="", several=False, file=job.source, interface=job.interface)
-    rng, found = np.random.default_rng(_SEED), dict[str, Arrays]()
-    seen = set[tuple[tuple[str, int], ...]]()
-    for batch, length in shapes:
-        for phase, (new, past) in graph.phases(length).items():
-            sizes = typical_sizes(job.interface, batch=batch, length=new, past=past)
-            if (key := tuple(sizes.items())) not in seen:
-                seen.add(key)
-                label = "_".join(filter(None, (phase, f"{batch}x{length}")))
-                found[label] = sample(job.interface, sizes, mask="right", rng=rng).inputs
-    return found
 
 
 def choose(trials: Mapping[str, Trial], latencies: Mapping[str, Mapping[str, Floats]]) -> str:

@@ -73,7 +73,7 @@ def top_layers(model: ir.Model) -> tuple[LinearLayer, ...]:
 
 
 def chosen(layers: Sequence[LinearLayer], keep: frozenset[str], source: Path) -> list[LinearLayer]:
-    """The `layers` of a graph but those to `keep`. Raises OptimizeError when it has none, or none of a name in `keep`."""
+    """The `layers` of a graph but those to `keep`. Raises OptimizeError when it has none, or lacks one in `keep`."""
     if not layers:
         raise OptimizeError(
             "the graph has no linear layer (MatMul or Gemm by a constant matrix)",

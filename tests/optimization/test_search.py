@@ -116,7 +116,7 @@ def test_every_candidate_is_a_line_in_the_report_and_a_wrong_one_is_not_the_end(
     chosen = model["search"]["chosen"]
     assert chosen in ("none", "extended")
     assert (model["optimization"], tried[chosen]["why"]) == (chosen, "")
-    assert set(tried["extended"]["p50_ms"]) == {"1x4", "2x8"}
+    assert set(tried["extended"]["p50_ms"]) == {"b1_s4", "b2_s8"}
     assert sorted(path.name for path in tmp_path.iterdir()) == [MODEL_FILE, data_file(MODEL_FILE)]
     assert read_graph(tmp_path / MODEL_FILE).nodes == tried[chosen]["nodes"]
 

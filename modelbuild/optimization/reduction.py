@@ -60,7 +60,7 @@ def reduction(spec: OptimizeSpec, facts: Mapping[str, Any], inputs: Mapping[str,
 
     def reduce(form: Path, out: Path) -> dict[str, Any]:
         layers = len(reducer.layers(form, spec.precision))
-        said = {"kind": spec.precision.kind, "layers": layers, "kept_fp32": []}
+        said: dict[str, Any] = {"kind": spec.precision.kind, "layers": layers, "kept_fp32": []}
         if isinstance(spec.precision, HalfPrecision):  # no CPU runs it as a GPU does: the gate measures it there
             reducer.reduce(form, out, spec.precision)
             return said

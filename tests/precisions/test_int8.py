@@ -24,6 +24,7 @@ from precisions.linear_graphs import (
     two_layers,
 )
 
+from modelbuild.checks.quantized_weights import quantized_tensors
 from modelbuild.errors import OptimizeError
 from modelbuild.graph import MODEL_FILE, data_file, read_graph
 from modelbuild.node_tags import all_nodes, load_graph, read_tag
@@ -233,11 +234,15 @@ def test_a_file_that_is_no_graph_is_refused(tmp_path: Path) -> None:
         _reduced(source)
 
 
-def test_a_graph_whose_weights_are_gone_is_refused(tmp_path: Path) -> None:
-    source = two_layers(tmp_path)
-    (source.parent / data_file(MODEL_FILE)).unlink()
-    with pytest.raises((OptimizeError, FileNotFoundError)):
-        _reduced(source)
+def test_the_check_of_the_weights_reads_them_and_their_smoothing(tmp_path: Path) -> None:
+    source = two_layers(tmp_path, up=UP / OUTLIER[:, None])
+    out = _reduced(source, calibration=[{"x": inputs["x"] * OUTLIER} for inputs in CALIBRATION])
+    first, second = quantized_tensors(out, {})
+    assert first.smoothing is not None
+    assert second.smoothing is None
+    grids = (first.read().times(first.smoothing[1]), second.read())
+    for grid, matrix in zip(grids, (UP / OUTLIER[:, None], DOWN.T), strict=True):
+        assert (np.abs(grid.values - matrix) <= 0.501 * grid.steps).all()
 
 
 def test_what_is_written_is_a_graph_that_onnx_takes(tmp_path: Path) -> None:

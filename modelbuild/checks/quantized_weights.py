@@ -113,7 +113,7 @@ def _whole(node: ir.Node) -> ir.Node:
 def _smoothing(layer: ir.Node, rows: int) -> tuple[str, Array] | None:
     """The constant that what a layer reads is multiplied by, one number for each of its channels."""
     value = layer.inputs[0] if layer.inputs else None
-    while value is not None and (maker := value.producer()) is not None and maker.op_type in _BETWEEN:
+    while value is not None and (maker := value.producer()) is not None and _is_between(maker):
         value = maker.inputs[0]
     maker = value.producer() if value is not None else None
     if maker is None or maker.op_type not in ("Mul", "Div"):
@@ -124,6 +124,11 @@ def _smoothing(layer: ir.Node, rows: int) -> tuple[str, Array] | None:
             flat = factors.reshape(-1)
             return str(given.name), flat if maker.op_type == "Mul" else 1 / flat
     return None
+
+
+def _is_between(node: ir.Node) -> bool:
+    """Whether a node only writes a value in other numbers: also one that divides each row by a size of its own."""
+    return node.op_type in _BETWEEN or (node.op_type == "Div" and _constant(node.inputs[1]) is None)
 
 
 def _values(value: ir.Value) -> Array:

@@ -10,6 +10,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 from precisions.linear_graphs import (
+    DOWN,
     INPUTS,
     OUTPUTS,
     UP,
@@ -78,6 +79,16 @@ def test_what_several_layers_read_is_quantized_once(tmp_path: Path) -> None:
     out = _reduced(source)
     assert operators(out).count("QuantizeLinear") == 1
     assert distance(source, out, some(seed=9)) < 0.03
+
+
+def test_a_layer_that_reads_what_another_gives_reads_what_is_in_its_place(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("MatMul", ["x", "one"], ["inner"], name="first"),
+        helper.make_node("MatMul", ["inner", "two"], ["y"], name="second"),
+    ]
+    source = graph_file(tmp_path, nodes, {"one": UP, "two": DOWN.T.copy()})
+    assert distance(source, _reduced(source), some(seed=9)) < 0.03
+    assert distance(source, _reduced(source, keep=frozenset({"first"})), some(seed=9)) < 0.03
 
 
 def test_a_channel_that_is_always_zero_and_a_row_of_zeros_are_no_trouble(tmp_path: Path) -> None:

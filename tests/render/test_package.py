@@ -310,6 +310,14 @@ def test_documents_say_that_random_weights_are_not_a_trained_model() -> None:
         assert "not a trained model" not in render(manifest(), PASSED, OFF)
 
 
+def test_documents_say_how_accurate_a_reduced_precision_is_and_nothing_of_another() -> None:
+    line = "int8: worst cosine 0.9931 of 200 sentences, mean cosine 0.9987, rank 0.9952"
+    judged = Report(stage="validate", facts={"status": "strict", "accuracy": [line]})
+    for document in (report_html, package_readme):
+        assert f"Accuracy beside PyTorch in fp32, {line}." in document(manifest(), judged, OFF)
+        assert "Accuracy beside" not in document(manifest(), NOT_VALIDATED, OFF)
+
+
 def test_documents_say_when_nothing_was_measured() -> None:
     for render in (report_html, package_readme):
         assert "Not measured" in render(manifest(), PASSED, OFF)

@@ -15,6 +15,7 @@ import torch
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 from onnxscript import version_converter
 
+from modelbuild.capture.translate import Call, Translation, capture, translate
 from modelbuild.component import Component
 from modelbuild.errors import ExportError, first_line
 from modelbuild.graph import data_file
@@ -43,7 +44,7 @@ def export(component: Component, task: Task, traced: Batch, opset: int, own: Own
     """
     for chatty in ("torch.onnx", "onnxscript"):
         logging.getLogger(chatty).setLevel(logging.ERROR)
-    graph = _capture(component, task, traced, max(opset, OLDEST_NATIVE_OPSET))
+    graph = _capture(component, task, traced, max(opset, OLDEST_NATIVE_OPSET)).graph
     _name_axes(graph, component.interface)
     RemoveUnusedNodesPass()(graph)
     if opset < OLDEST_NATIVE_OPSET:
@@ -57,28 +58,16 @@ def export(component: Component, task: Task, traced: Batch, opset: int, own: Own
     tag_exported(out, component.module.model)
 
 
-def _capture(component: Component, task: Task, traced: Batch, opset: int) -> ir.Model:
+def _capture(component: Component, task: Task, traced: Batch, opset: int) -> Translation:
     tensors = {name: torch.from_numpy(array) for name, array in traced.inputs.items()}
-    name = type(component.module.model).__name__
-    outputs = _outputs(component, tensors)
     try:
-        program = torch.onnx.export(
-            component.module,
-            (),
-            kwargs={"inputs": tensors},
-            dynamo=True,
-            opset_version=opset,
-            dynamic_shapes={"inputs": _dynamic_shapes(component.interface)},
-            input_names=list(tensors),
-            output_names=outputs,
-            verbose=False,
-        )
+        program = capture(component.module, Call(tensors=tensors, shapes=_dynamic_shapes(component.interface)))
+        translation = translate(program, opset, list(tensors), program.call_spec.out_spec.context)
     except Exception as error:
+        _require_eager(component, tensors)
         raise _refused(error, component, task) from error
-    if program is None:
-        raise ExportError("torch.onnx.export gave nothing", where=name)
-    _require_all_sizes(name, program.exported_program, component)
-    return program.model
+    _require_all_sizes(type(component.module.model).__name__, translation.program, component)
+    return translation
 
 
 def _refused(error: Exception, component: Component, task: Task) -> ExportError:
@@ -102,11 +91,11 @@ def _refused(error: Exception, component: Component, task: Task) -> ExportError:
     return ExportError(f"torch.onnx.export failed: {first_line(chain[-1])}", where=where, hint=hint)
 
 
-def _outputs(component: Component, tensors: dict[str, torch.Tensor]) -> list[str]:
-    """The names of the outputs, in order. Raises ExportError when the model does not run."""
+def _require_eager(component: Component, tensors: dict[str, torch.Tensor]) -> None:
+    """Raise ExportError when the model does not run: then it is no fault of the exporter."""
     try:
         with torch.inference_mode():
-            return list(component.module(tensors))
+            component.module(tensors)
     except ExportError:
         raise
     except Exception as error:

@@ -26,6 +26,11 @@ from modelbuild.tasks import Task
 from modelbuild.weight_files import stored_shapes
 
 
+# Where scikit-learn is installed, transformers imports it and SciPy with every model, for a decoding that nobody asked
+# for here: a second that shows nowhere else.
+transformers.utils.import_utils._sklearn_available = False  # noqa: SLF001
+
+
 @dataclass(frozen=True, kw_only=True)
 class Original:
     """The PyTorch original as it was loaded: its module, and the names of the tensors that its checkpoint has and it

@@ -8,7 +8,6 @@ transformers nothing comes of it that a look at single nodes does not give as we
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -16,9 +15,14 @@ from torch._ops import OpOverload
 from torch.fx import Graph, Node
 
 _ATEN = torch.ops.aten
-# What gives its first argument back, or a copy of it; nothing is written into either.
-_SAME = {_ATEN.detach_.default, _ATEN.detach.default, _ATEN.alias.default, _ATEN.contiguous.default}
+# What gives its first argument back, or a copy of it. Nothing is written into either, for nothing writes.
+_SAME = {_ATEN.detach_.default, _ATEN.detach.default, _ATEN.alias.default}
 _CONVERSIONS = {_ATEN.to.dtype, _ATEN.to.dtype_layout, _ATEN.to.device}
+# Composite operators that ONNX has, and those that are another one under a second name.
+_KNOWN_VIEWS = {_ATEN.reshape.default}
+_OTHER_NAMES = {_ATEN.min.other: _ATEN.minimum.default, _ATEN.max.other: _ATEN.maximum.default}
+# Composite operators whose result is a tensor of its own all the same.
+_FRESH = {_ATEN.matmul.default, _ATEN.linear.default}
 # Said of tensors, not computed.
 _CHECKS = {
     _ATEN.sym_constrain_range_for_size.default,
@@ -29,64 +33,60 @@ _CHECKS = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Instead:
-    """What stands where a node is: the operator `target`, or, where there is none, the value of the first argument."""
-
-    target: Any = None
-    args: tuple[Any, ...] = ()
-    kwargs: dict[str, Any] = field(default_factory=dict)
-
-
 def make_functional(graph: Graph, known: Collection[Any]) -> bool:
     """Rewrite `graph` until all its operators are `known` and none writes into a tensor, and drop what nothing reads.
 
     False, with `graph` as it was, where that takes more than a look at single nodes.
     """
-    called = [node for node in graph.nodes if node.op == "call_function" and node.target not in _CHECKS]
     if any(node.op not in ("placeholder", "call_function", "output") for node in graph.nodes):
         return False
-    instead = {node: _instead(node, known) for node in called}
-    if None in instead.values():
+    called = [node for node in graph.nodes if node.op == "call_function" and node.target not in _CHECKS]
+    if not all(_is_same(node) or _target(node) in known for node in called):
         return False
-    for node, new in instead.items():
-        if new is not None and new.target is not node.target:
-            _replace(graph, node, new)
+    for node in called:
+        if _is_same(node) and any(user.op == "output" for user in node.users):
+            node.target, node.args, node.kwargs = _ATEN.clone.default, node.args[:1], {}  # its name is in the signature
+        elif _is_same(node):
+            node.replace_all_uses_with(node.args[0])
+            graph.erase_node(node)
+        elif (target := _target(node)) is not node.target:
+            _retarget(node, target)
     for node in [node for node in graph.nodes if node.target in _CHECKS]:
         graph.erase_node(node)
     graph.eliminate_dead_code()
     return True
 
 
-def _instead(node: Node, known: Collection[Any]) -> _Instead | None:
-    """What to put for `node`, itself for most; None where nothing is known to be the same."""
+def _is_same(node: Node) -> bool:
+    """Whether the value of `node` is that of its first argument."""
+    if node.target in _CONVERSIONS:
+        return bool(node.args[0].meta["val"].dtype == node.meta["val"].dtype)
+    return node.target in _SAME or (node.target is _ATEN.dropout.default and not node.args[2])
+
+
+def _target(node: Node) -> Any:
+    """The operator to call at `node`, its own for most; None where that is not for one node to say."""
     target = node.target
-    if target in _SAME or (target is _ATEN.dropout.default and not node.args[2]):
-        return _Instead()
     if target in _CONVERSIONS:
-        return _conversion(node)
-    if target is _ATEN.reshape.default:
-        return _Instead(target=_ATEN.view.default, args=node.args)
+        return _ATEN._to_copy.default  # noqa: SLF001
+    if target in _OTHER_NAMES:
+        return _OTHER_NAMES[target]
+    if target is _ATEN.contiguous.default:
+        return _ATEN.clone.default
+    if target is _ATEN.rsub.Scalar and len(node.args) == 2 and not node.kwargs:
+        return _ATEN.sub.Tensor
+    if target is _ATEN.flatten.using_ints and node.args[0].meta["val"].ndim:
+        return _ATEN.reshape.default
     if getattr(getattr(target, "_schema", None), "is_mutable", False):
-        target = _functional(node)
+        return _without_writing(node)
     # Decompositions leave no composite view, so that what the exporter would make of one is not known to be right.
-    if target not in known or (_aliases(target) and _is_composite(target)):
-        return None
-    return _Instead(target=target, args=node.args, kwargs=dict(node.kwargs))
+    return None if _aliases(target) and _is_composite(target) and target not in _KNOWN_VIEWS else target
 
 
-def _conversion(node: Node) -> _Instead:
-    """A conversion to another type, or nothing where it is that type already."""
-    before, after = node.args[0].meta["val"], node.meta["val"]
-    if before.dtype == after.dtype:
-        return _Instead()
-    return _Instead(target=_ATEN._to_copy.default, args=(node.args[0],), kwargs={"dtype": after.dtype})  # noqa: SLF001
-
-
-def _functional(node: Node) -> Any:
+def _without_writing(node: Node) -> Any:
     """The operator that computes what `node` writes into its first argument; None where others can see it written."""
     written, target = node.args[0], node.target
-    if not isinstance(written, Node) or len(written.users) > 1 or not _is_fresh(written):
+    if not isinstance(written, Node) or len(written.users) > 1 or not _is_fresh(written.target):
         return None
     if any(argument.alias_info for argument in target._schema.arguments[1:]):
         return None
@@ -94,12 +94,12 @@ def _functional(node: Node) -> Any:
     return getattr(packet, target._overloadname, None)
 
 
-def _is_fresh(node: Node) -> bool:
-    """Whether the tensor of `node` is its own and no other's. Composite operators may give back what they were given
-    without saying so, as dropout does.
+def _is_fresh(target: Any) -> bool:
+    """Whether the tensor that an operator gives is its own and no other's. Composite ones may give back what they were
+    given without saying so, as dropout does.
     """
-    target = node.target
-    return isinstance(target, OpOverload) and not _is_composite(target) and not _aliases(target)
+    trusted = isinstance(target, OpOverload) and not _is_composite(target) and not _aliases(target)
+    return trusted or target in _FRESH
 
 
 def _is_composite(target: Any) -> bool:
@@ -111,9 +111,34 @@ def _aliases(target: Any) -> bool:
     return isinstance(target, OpOverload) and any(result.alias_info for result in target._schema.returns)
 
 
-def _replace(graph: Graph, node: Node, new: _Instead) -> None:
-    if new.target is None:
-        node.replace_all_uses_with(node.args[0])
-        graph.erase_node(node)
-    else:
-        node.target, node.args, node.kwargs = new.target, new.args, new.kwargs
+def _retarget(node: Node, target: Any) -> None:
+    """Call `target` at `node`, with the arguments that it takes for the same."""
+    if node.target in _CONVERSIONS:
+        node.args, node.kwargs = node.args[:1], {"dtype": node.meta["val"].dtype}
+    elif node.target is _ATEN.contiguous.default:
+        node.kwargs = {"memory_format": torch.contiguous_format}
+    elif node.target is _ATEN.rsub.Scalar:
+        node.args = (node.args[1], node.args[0])
+    elif node.target is _ATEN.flatten.using_ints:
+        node.args = (node.args[0], _flattened(node))
+    node.target = target
+
+
+def _flattened(node: Node) -> list[Any]:
+    """The shape to which `node` flattens, its symbolic sizes read from the tensor."""
+    given, *dims = node.args
+    sizes = given.meta["val"].shape
+    first, last = (dim % len(sizes) for dim in (*dims, *(0, -1)[len(dims) :]))
+    kept = [place for place in range(len(sizes)) if not first <= place <= last]
+    shape = {place: _size(node, given, place) for place in kept} | {first: -1}
+    return [shape[place] for place in sorted(shape)]
+
+
+def _size(node: Node, given: Node, place: int) -> Any:
+    size = given.meta["val"].shape[place]
+    if not isinstance(size, torch.SymInt):
+        return size
+    with node.graph.inserting_before(node):
+        read = node.graph.call_function(_ATEN.sym_size.int, (given, place))
+    read.meta = dict(node.meta) | {"val": size}
+    return read

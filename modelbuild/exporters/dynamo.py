@@ -33,6 +33,8 @@ OLDEST_NATIVE_OPSET = 18
 # Sizes that an exported graph must hold for. torch.export treats 0 and 1 apart, so that 2 is its smallest; that 1 is
 # right as well is for validation to say.
 _SMALLEST, _LARGEST_BATCH = 2, 1 << 16
+# Weights are transposed as they are written, and hashed by nobody: two at a time keep a disk busy.
+_WRITERS, _IN_FLIGHT_BYTES = 2, 64 << 20
 _NO_OPERATOR = re.compile(r"No ONNX function found for <OpOverload\(op='([\w.]+)'")
 
 
@@ -54,7 +56,7 @@ def export(component: Component, task: Task, traced: Batch, opset: int, own: Own
         raise ExportError(f"the exporter gave opset {reached} where {opset} was asked", hint="choose another opset")
     forget_source_lines(graph)
     _tag_from_the_model(graph)
-    ir.save(graph, out, external_data=data_file(out.name))
+    ir.save(graph, out, external_data=data_file(out.name), max_workers=_WRITERS, max_in_flight_bytes=_IN_FLIGHT_BYTES)
     tag_exported(out, component.module.model)
 
 

@@ -21,6 +21,7 @@ from modelbuild.errors import ExportError, first_line
 from modelbuild.graph import data_file
 from modelbuild.graph_source import OwnGraph
 from modelbuild.interface import Axis, Interface
+from modelbuild.mapped_weights import release
 from modelbuild.node_tags import CLASSES_KEY, SCOPES_KEY
 from modelbuild.samples import Batch
 from modelbuild.sizes import UNLIMITED
@@ -56,8 +57,25 @@ def export(component: Component, task: Task, traced: Batch, opset: int, own: Own
         raise ExportError(f"the exporter gave opset {reached} where {opset} was asked", hint="choose another opset")
     forget_source_lines(graph)
     _tag_from_the_model(graph)
-    ir.save(graph, out, external_data=data_file(out.name), max_workers=_WRITERS, max_in_flight_bytes=_IN_FLIGHT_BYTES)
+    _write(graph, out)
     tag_exported(out, component.module.model)
+
+
+def _write(graph: ir.Model, out: Path) -> None:
+    """Save `graph`, its weights beside it, and give back what was read of them on the way."""
+    written = 0
+
+    def on_tensor(tensor: ir.TensorProtocol, _: Any) -> None:
+        nonlocal written
+        written += tensor.nbytes
+        if written > _IN_FLIGHT_BYTES:
+            written = 0
+            release()
+
+    name = data_file(out.name)
+    ir.save(
+        graph, out, external_data=name, max_workers=_WRITERS, max_in_flight_bytes=_IN_FLIGHT_BYTES, callback=on_tensor
+    )
 
 
 def _capture(component: Component, task: Task, traced: Batch, opset: int) -> Translation:

@@ -42,7 +42,7 @@ def run(spec: ExportSpec, inputs: Mapping[str, Path], out: Path) -> Report:
     out is not that.
     """
     task = TASKS[spec.task]
-    original = load_original(spec.model, task, inputs.get("source"), inputs.get("weights"))
+    original = load_original(spec.model, task, inputs.get("source"), inputs.get("weights"), scratch=out)
     components = components_of(original.module, task)
     own = _own_graph(spec, inputs)
     if len(components) > 1 and spec.exporter.kind != "dynamo":

@@ -45,7 +45,9 @@ def match(
         config_entries={"session.disable_prepacking": "1"},
     )
     sizes, lengths = _sizes(signature, interface, "batch") or (1, 3), _sizes(signature, interface, "length") or (2, 9)
-    batches = list(random_batches(interface, batches=sizes, sequences=lengths, masks=tuple(MASKS), seed=1, per_size=_MASKS))
+    batches = list(
+        random_batches(interface, batches=sizes, sequences=lengths, masks=tuple(MASKS), seed=1, per_size=_MASKS)
+    )
     try:
         before, after = (_outputs(path, settings, interface, batches) for path in (exported, optimized))
         cases = [
@@ -82,7 +84,9 @@ def _sizes(signature: Signature, interface: Interface, kind: AxisKind) -> tuple[
     return tuple(size for size in found if isinstance(size, int)) if len(found) == 1 else ()
 
 
-def _outputs(model: Path, settings: SessionSettings, interface: Interface, batches: Sequence[Batch]) -> list[list[Array]]:
+def _outputs(
+    model: Path, settings: SessionSettings, interface: Interface, batches: Sequence[Batch]
+) -> list[list[Array]]:
     session = open_session(model, providers=[("cpu", {})], settings=settings)
     quiet = ort.RunOptions()
     quiet.log_severity_level = 4  # what fails is raised, and said once

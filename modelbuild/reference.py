@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,7 +64,10 @@ def load_original(
     if isinstance(model.source, ModuleFiles):
         return Original(module=_users(model.source, task, folder, weights).eval())
     before = _stamps(model.source, folder)
-    verify_source(model.source, folder)
+    with ThreadPoolExecutor(1) as aside:
+        verified = aside.submit(verify_source, model.source, folder)
+        getattr(transformers, task.auto_class, None)  # imports what it needs
+        verified.result()
     original = _from_folder(model.source, folder, task, scratch)
     if _stamps(model.source, folder) != before:
         raise ExportError("a file changed while it was being read", where=str(folder), hint="run the build again")
@@ -99,8 +103,8 @@ def load_again(model: StageModel, task: Task, folder: Path | None, weights: Path
     if isinstance(model.source, InitSource | ModuleFiles) or folder is None:
         return load_reference(model, task, folder, weights)
     if task.family in ORIGINALS:
-        return _from_folder(model.source, folder, task).module
-    return _from_checkpoint(model.source, folder, task)[0].eval()
+        return _from_folder(model.source, folder, task, None).module
+    return _from_checkpoint(model.source, folder, folder, task)[0].eval()
 
 
 def _users(source: ModuleFiles, task: Task, folder: Path, weights: Path | None) -> UserModule:
@@ -148,7 +152,9 @@ def _require_architecture(config: Mapping[str, Any], task: Task, folder: Path) -
 def _from_checkpoint(
     source: FolderFiles, folder: Path, weights: Path, task: Task
 ) -> tuple[torch.nn.Module, dict[str, Any]]:
-    """The model, and what transformers says of the keys; its weights are read from `weights`. A pickle is read where it was declared, as tensors only."""
+    """The model, its weights as they are in the folder `weights`, and what transformers says of the keys. A pickle is
+    read where it was declared, as tensors only.
+    """
     _be_quiet()
     local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     try:

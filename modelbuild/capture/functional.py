@@ -26,23 +26,24 @@ _FRESH = {_ATEN.matmul.default, _ATEN.linear.default}
 # Said of tensors, not computed.
 _CHECKS = {
     _ATEN.sym_constrain_range_for_size.default,
-    _ATEN._assert_async.default,  # noqa: SLF001 - the names of operators
-    _ATEN._assert_async.msg,  # noqa: SLF001
-    _ATEN._assert_scalar.default,  # noqa: SLF001
-    _ATEN._assert_tensor_metadata.default,  # noqa: SLF001
+    _ATEN._assert_async.default,
+    _ATEN._assert_async.msg,
+    _ATEN._assert_scalar.default,
+    _ATEN._assert_tensor_metadata.default,
 }
 
 
-def make_functional(graph: Graph, known: Collection[Any]) -> bool:
+def make_functional(graph: Graph, known: Collection[Any]) -> str:
     """Rewrite `graph` until all its operators are `known` and none writes into a tensor, and drop what nothing reads.
 
-    False, with `graph` as it was, where that takes more than a look at single nodes.
+    Where that takes more than a look at single nodes, `graph` stays as it was; what stands in the way is returned, and
+    otherwise nothing.
     """
-    if any(node.op not in ("placeholder", "call_function", "output") for node in graph.nodes):
-        return False
     called = [node for node in graph.nodes if node.op == "call_function" and node.target not in _CHECKS]
-    if not all(_is_same(node) or _target(node) in known for node in called):
-        return False
+    others = [node for node in graph.nodes if node.op not in ("placeholder", "call_function", "output")]
+    hard = others or [node for node in called if not (_is_same(node) or _target(node) in known)]
+    if hard:
+        return str(hard[0].target)
     for node in called:
         if _is_same(node) and any(user.op == "output" for user in node.users):
             node.target, node.args, node.kwargs = _ATEN.clone.default, node.args[:1], {}  # its name is in the signature
@@ -54,7 +55,7 @@ def make_functional(graph: Graph, known: Collection[Any]) -> bool:
     for node in [node for node in graph.nodes if node.target in _CHECKS]:
         graph.erase_node(node)
     graph.eliminate_dead_code()
-    return True
+    return ""
 
 
 def _is_same(node: Node) -> bool:
@@ -68,7 +69,7 @@ def _target(node: Node) -> Any:
     """The operator to call at `node`, its own for most; None where that is not for one node to say."""
     target = node.target
     if target in _CONVERSIONS:
-        return _ATEN._to_copy.default  # noqa: SLF001
+        return _ATEN._to_copy.default
     if target in _OTHER_NAMES:
         return _OTHER_NAMES[target]
     if target is _ATEN.contiguous.default:

@@ -22,6 +22,9 @@ from torch.onnx._internal.fx.passes import type_promotion
 
 from modelbuild.capture.functional import make_functional
 
+# What PyTorch takes Python's numbers for beside tensors.
+_TYPES = {float: torch.float32, int: torch.int64, bool: torch.bool}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Call:
@@ -33,11 +36,11 @@ class Call:
 
 @dataclass(frozen=True, kw_only=True)
 class Translation:
-    """An ONNX graph, the program that it was made of, and whether that was traced twice."""
+    """An ONNX graph, the program that it was made of, and the operator for which that was traced twice, if it was."""
 
     graph: ir.Model
     program: torch.export.ExportedProgram
-    retraced: bool
+    retraced_for: str = ""
 
 
 def capture(module: torch.nn.Module, call: Call) -> torch.export.ExportedProgram:
@@ -58,11 +61,11 @@ def translate(
 ) -> Translation:
     """`program` as an ONNX graph at `opset`, its inputs and outputs called as given. Raises torch's errors."""
     registry = ONNXRegistry.from_torchlib(opset_version=opset)
-    if not make_functional(program.graph, set(get_onnx_implemented_overloads(registry))):
+    if hard := make_functional(program.graph, set(get_onnx_implemented_overloads(registry))):
         retraced = torch.onnx.export(
             program, (), opset_version=opset, input_names=list(inputs), output_names=list(outputs), verbose=False
         )
-        return Translation(graph=retraced.model, program=retraced.exported_program, retraced=True)
+        return Translation(graph=retraced.model, program=retraced.exported_program, retraced_for=hard)
     if _mixes_types(program.graph):
         _fx_passes.insert_type_promotion_nodes(program.graph_module)
     graph = _core._exported_program_to_onnx_program(program, registry=registry).model
@@ -70,7 +73,7 @@ def translate(
     optimize(graph)
     rename_inputs(graph, inputs)
     rename_outputs(graph, outputs)
-    return Translation(graph=graph, program=program, retraced=False)
+    return Translation(graph=graph, program=program)
 
 
 def _mixes_types(graph: torch.fx.Graph) -> bool:
@@ -95,8 +98,5 @@ def _differs(given: Any, wanted: torch.dtype | None) -> bool:
     if isinstance(given, list | tuple):
         return any(_differs(item, wanted) for item in given)
     if isinstance(given, torch.Tensor):
-        return given.dtype != wanted
-    return _TYPES.get(type(given)) != wanted
-
-
-_TYPES = {float: torch.float32, int: torch.int64, bool: torch.bool}
+        return bool(given.dtype != wanted)
+    return bool(_TYPES.get(type(given)) != wanted)

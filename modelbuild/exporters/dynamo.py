@@ -39,7 +39,9 @@ _WRITERS, _IN_FLIGHT_BYTES = 2, 64 << 20
 _NO_OPERATOR = re.compile(r"No ONNX function found for <OpOverload\(op='([\w.]+)'")
 
 
-def export(component: Component, task: Task, traced: Batch, opset: int, own: OwnGraph | None, out: Path) -> None:
+def export(
+    component: Component, task: Task, traced: Batch, opset: int, own: OwnGraph | None, out: Path
+) -> dict[str, Any]:
     """Export `component` with the symbolic axes of its interface, and write it once, weights beside it.
 
     The exporter speaks opset 18 and newer; older ones are converted by ONNX's version converter, and refused if it
@@ -47,7 +49,8 @@ def export(component: Component, task: Task, traced: Batch, opset: int, own: Own
     """
     for chatty in ("torch.onnx", "onnxscript"):
         logging.getLogger(chatty).setLevel(logging.ERROR)
-    graph = _capture(component, task, traced, max(opset, OLDEST_NATIVE_OPSET)).graph
+    translation = _capture(component, task, traced, max(opset, OLDEST_NATIVE_OPSET))
+    graph = translation.graph
     _name_axes(graph, component.interface)
     RemoveUnusedNodesPass()(graph)
     if opset < OLDEST_NATIVE_OPSET:
@@ -59,6 +62,14 @@ def export(component: Component, task: Task, traced: Batch, opset: int, own: Own
     _tag_from_the_model(graph)
     _write(graph, out)
     tag_exported(out, component.module.model)
+    return _said(component, translation)
+
+
+def _said(component: Component, translation: Translation) -> dict[str, Any]:
+    """How often the model was traced, for the report; and why twice, for the log."""
+    if translation.retraced_for:
+        print(f"{component.name}: traced a second time, to replace {translation.retraced_for}")
+    return {"traces": 2 if translation.retraced_for else 1}
 
 
 def _write(graph: ir.Model, out: Path) -> None:

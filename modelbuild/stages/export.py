@@ -57,8 +57,8 @@ def run(spec: ExportSpec, inputs: Mapping[str, Path], out: Path) -> Report:
     for component in components:
         path = out / component.file
         path.parent.mkdir(parents=True, exist_ok=True)
-        exporter.export(component, task, traced_batch(component.interface), opset, own, path)
-        facts[component.name] = _facts(component, path, opset)
+        said = exporter.export(component, task, traced_batch(component.interface), opset, own, path)
+        facts[component.name] = _facts(component, path, opset) | said
         hierarchy = read_hierarchy(path, _STRATEGIES[spec.exporter.kind], component.module.model)
         facts[component.name]["hierarchy"] = hierarchy.facts()
     return Report(

@@ -60,8 +60,14 @@ def convert(source: Path, target: Path) -> None:
 
 
 def _has_halves(path: Path) -> bool:
-    with path.open("rb") as stream:
-        return any(entry["dtype"] in _HALVES for entry in _read_header(stream)[0].values())
+    """Whether there is anything to convert. What is damaged is left as it is, for who reads it to say so."""
+    try:
+        with path.open("rb") as stream:
+            entries = _read_header(stream)[0].values()
+            end = stream.tell() + max((entry["data_offsets"][1] for entry in entries), default=0)
+        return end == path.stat().st_size and any(entry["dtype"] in _HALVES for entry in entries)
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError, MemoryError):
+        return False
 
 
 def _read_header(stream: BinaryIO) -> tuple[Header, Mapping[str, str] | None]:

@@ -74,8 +74,9 @@ def _target(node: Node) -> Any:
         return _OTHER_NAMES[target]
     if target is _ATEN.contiguous.default:
         return _ATEN.clone.default
-    if target is _ATEN.rsub.Scalar and len(node.args) == 2 and not node.kwargs:
-        return _ATEN.sub.Tensor
+    if target is _ATEN.rsub.Scalar:
+        keeps_type = node.args[0].meta["val"].dtype == node.meta["val"].dtype
+        return _ATEN.sub.Tensor if keeps_type and len(node.args) == 2 and not node.kwargs else None
     if target is _ATEN.flatten.using_ints and node.args[0].meta["val"].ndim:
         return _ATEN.reshape.default
     if getattr(getattr(target, "_schema", None), "is_mutable", False):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,14 +18,21 @@ from modelbuild.checkpoint import Fit, Shape, refuse_pickle, require_every_weigh
 from modelbuild.digest import sha256_file
 from modelbuild.errors import ExportError, first_line
 from modelbuild.families import ORIGINALS
+from modelbuild.mapped_weights import release
 from modelbuild.model_config import read_config
 from modelbuild.model_files import CONFIG_FILE, SAFE_SUFFIX, is_pickle
 from modelbuild.model_spec import InitSource
 from modelbuild.module_loading import UserModule, load_module
+from modelbuild.single_precision import in_single_precision
 from modelbuild.stage_spec import FolderFiles, ModuleFiles, StageModel
 from modelbuild.suggest import did_you_mean
 from modelbuild.tasks import Task
 from modelbuild.weight_files import stored_shapes
+
+# Where these are installed, transformers imports them with every model: for a way to generate and for losses of object
+# detection, of which nothing is used here. That would be a second of every export.
+transformers.utils.import_utils._sklearn_available = False  # noqa: SLF001
+transformers.utils.import_utils._scipy_available = False  # noqa: SLF001
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,9 +45,13 @@ class Original:
     unexpected_keys: tuple[str, ...] = ()
 
 
-def load_original(model: StageModel, task: Task, folder: Path | None, weights: Path | None = None) -> Original:
+def load_original(
+    model: StageModel, task: Task, folder: Path | None, weights: Path | None = None, scratch: Path | None = None
+) -> Original:
     """The model in eval mode, fp32, as transformers builds it, with nothing patched; or as the user's own code does,
     with the `weights` of a file where they are not its own.
+
+    A checkpoint in half precision is converted in `scratch`, where that is given, and not in memory.
 
     Raises ExportError when a file is not the one that was declared, when its config asks for code from elsewhere, when
     weights are missing from the checkpoint, do not fit or are no numbers, or when the architecture has no such task.
@@ -51,27 +64,32 @@ def load_original(model: StageModel, task: Task, folder: Path | None, weights: P
     if isinstance(model.source, ModuleFiles):
         return Original(module=_users(model.source, task, folder, weights).eval())
     before = _stamps(model.source, folder)
-    verify_source(model.source, folder)
-    original = _from_folder(model.source, folder, task)
+    with ThreadPoolExecutor(1) as aside:
+        verified = aside.submit(verify_source, model.source, folder)
+        getattr(transformers, task.auto_class, None)  # imports what it needs
+        verified.result()
+    original = _from_folder(model.source, folder, task, scratch)
     if _stamps(model.source, folder) != before:
         raise ExportError("a file changed while it was being read", where=str(folder), hint="run the build again")
     return original
 
 
-def _from_folder(source: FolderFiles, folder: Path, task: Task) -> Original:
+def _from_folder(source: FolderFiles, folder: Path, task: Task, scratch: Path | None) -> Original:
     """The original in `folder`, checked."""
     if task.family in ORIGINALS:
         pipeline, unexpected = _library(task).load_folder(folder, source.files)
         return Original(module=pipeline.eval(), unexpected_keys=unexpected)
     config = read_config(folder)
     _require_architecture(config, task, folder)
-    module, info = _from_checkpoint(source, folder, task)
+    with in_single_precision(folder, tuple(source.files), scratch) if scratch else nullcontext(folder) as weights:
+        module, info = _from_checkpoint(source, folder, weights, task)
     declared = next(iter(config.get("architectures") or ()), None)
     fit = Fit(module=module, declared=declared, task=task, where=str(folder))
     require_every_weight(fit, info["missing_keys"])
     if info["mismatched_keys"]:
         require_shapes(fit, info["mismatched_keys"], _stored_shapes(source, folder))
     require_finite(fit)
+    release()
     return Original(module=module.eval(), unexpected_keys=tuple(sorted(info["unexpected_keys"])))
 
 
@@ -85,8 +103,8 @@ def load_again(model: StageModel, task: Task, folder: Path | None, weights: Path
     if isinstance(model.source, InitSource | ModuleFiles) or folder is None:
         return load_reference(model, task, folder, weights)
     if task.family in ORIGINALS:
-        return _from_folder(model.source, folder, task).module
-    return _from_checkpoint(model.source, folder, task)[0].eval()
+        return _from_folder(model.source, folder, task, None).module
+    return _from_checkpoint(model.source, folder, folder, task)[0].eval()
 
 
 def _users(source: ModuleFiles, task: Task, folder: Path, weights: Path | None) -> UserModule:
@@ -131,15 +149,19 @@ def _require_architecture(config: Mapping[str, Any], task: Task, folder: Path) -
             )
 
 
-def _from_checkpoint(source: FolderFiles, folder: Path, task: Task) -> tuple[torch.nn.Module, dict[str, Any]]:
-    """The model, and what transformers says of the keys. A pickle is read where it was declared, as tensors only."""
+def _from_checkpoint(
+    source: FolderFiles, folder: Path, weights: Path, task: Task
+) -> tuple[torch.nn.Module, dict[str, Any]]:
+    """The model, its weights as they are in the folder `weights`, and what transformers says of the keys. A pickle is
+    read where it was declared, as tensors only.
+    """
     _be_quiet()
     local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     try:
         # Read apart from the model: only so does the attention asked for here win over one that config.json names.
         config = transformers.AutoConfig.from_pretrained(folder, **local)
         model, info = getattr(transformers, task.auto_class).from_pretrained(
-            folder,
+            weights,
             config=config,
             dtype=torch.float32,
             attn_implementation=attention_for(config, task),

@@ -70,6 +70,8 @@ def save_optimized(
     options.graph_optimization_level = _LEVELS[level]
     options.optimized_model_filepath = str(out)
     options.log_severity_level = 3
+    # What a session packs for its kernels is not saved: it would take time, and the weights a second time.
+    options.add_session_config_entry("session.disable_prepacking", "1")
     options.add_session_config_entry("session.optimized_model_external_initializers_file_name", data_file(out.name))
     options.add_session_config_entry(
         "session.optimized_model_external_initializers_min_size_in_bytes", _EXTERNAL_FROM_BYTES

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
 
 from modelbuild.errors import ConfigError
 from modelbuild.pipeline.runner import require_stage, run_stage
+
+# What a stage's libraries make as they are imported lives as long as the stage: to look through it for garbage again
+# and again would be a twentieth of an export.
+_COLLECT_AFTER = (50_000, 20, 100)
 
 
 def run(words: list[str]) -> int:
@@ -16,5 +21,6 @@ def run(words: list[str]) -> int:
     os.environ["HF_HUB_OFFLINE"] = (
         "1"  # a stage reads what it was given: no library may fetch what it would rather have
     )
+    gc.set_threshold(*_COLLECT_AFTER)
     run_stage(require_stage(words[0]), Path.cwd())
     return 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from modelbuild.component import Component
@@ -23,9 +23,9 @@ class Exporter(Protocol):
 
     `traced` is a batch to trace with; its inputs come in the order that the graph shall have, and the axes of the
     interface become symbolic. `own` is the graph that was brought along, for the exporter that takes one. Raises
-    ExportError when the component cannot be exported, or not at `opset`.
+    ExportError when the component cannot be exported, or not at `opset`. Returns what else there is to report.
     """
 
     def export(
         self, component: Component, task: Task, traced: Batch, opset: int, own: OwnGraph | None, out: Path
-    ) -> None: ...
+    ) -> dict[str, Any]: ...

@@ -15,11 +15,13 @@ import torch
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 from onnxscript import version_converter
 
+from modelbuild.capture.translate import Call, Translation, capture, translate
 from modelbuild.component import Component
 from modelbuild.errors import ExportError, first_line
 from modelbuild.graph import data_file
 from modelbuild.graph_source import OwnGraph
 from modelbuild.interface import Axis, Interface
+from modelbuild.mapped_weights import release
 from modelbuild.node_tags import CLASSES_KEY, SCOPES_KEY
 from modelbuild.samples import Batch
 from modelbuild.sizes import UNLIMITED
@@ -32,10 +34,14 @@ OLDEST_NATIVE_OPSET = 18
 # Sizes that an exported graph must hold for. torch.export treats 0 and 1 apart, so that 2 is its smallest; that 1 is
 # right as well is for validation to say.
 _SMALLEST, _LARGEST_BATCH = 2, 1 << 16
+# Weights are transposed as they are written, and hashed by nobody: two at a time keep a disk busy.
+_WRITERS, _IN_FLIGHT_BYTES = 2, 64 << 20
 _NO_OPERATOR = re.compile(r"No ONNX function found for <OpOverload\(op='([\w.]+)'")
 
 
-def export(component: Component, task: Task, traced: Batch, opset: int, own: OwnGraph | None, out: Path) -> None:
+def export(
+    component: Component, task: Task, traced: Batch, opset: int, own: OwnGraph | None, out: Path
+) -> dict[str, Any]:
     """Export `component` with the symbolic axes of its interface, and write it once, weights beside it.
 
     The exporter speaks opset 18 and newer; older ones are converted by ONNX's version converter, and refused if it
@@ -43,7 +49,8 @@ def export(component: Component, task: Task, traced: Batch, opset: int, own: Own
     """
     for chatty in ("torch.onnx", "onnxscript"):
         logging.getLogger(chatty).setLevel(logging.ERROR)
-    graph = _capture(component, task, traced, max(opset, OLDEST_NATIVE_OPSET))
+    translation = _capture(component, task, traced, max(opset, OLDEST_NATIVE_OPSET))
+    graph = translation.graph
     _name_axes(graph, component.interface)
     RemoveUnusedNodesPass()(graph)
     if opset < OLDEST_NATIVE_OPSET:
@@ -53,32 +60,45 @@ def export(component: Component, task: Task, traced: Batch, opset: int, own: Own
         raise ExportError(f"the exporter gave opset {reached} where {opset} was asked", hint="choose another opset")
     forget_source_lines(graph)
     _tag_from_the_model(graph)
-    ir.save(graph, out, external_data=data_file(out.name))
+    _write(graph, out)
     tag_exported(out, component.module.model)
+    return _said(component, translation)
 
 
-def _capture(component: Component, task: Task, traced: Batch, opset: int) -> ir.Model:
+def _said(component: Component, translation: Translation) -> dict[str, Any]:
+    """How often the model was traced, for the report; and why twice, for the log."""
+    if translation.retraced_for:
+        print(f"{component.name}: traced a second time, to replace {translation.retraced_for}")
+    return {"traces": 2 if translation.retraced_for else 1}
+
+
+def _write(graph: ir.Model, out: Path) -> None:
+    """Save `graph`, its weights beside it, and give back what was read of them on the way."""
+    written = 0
+
+    def on_tensor(tensor: ir.TensorProtocol, _: Any) -> None:
+        nonlocal written
+        written += tensor.nbytes
+        if written > _IN_FLIGHT_BYTES:
+            written = 0
+            release()
+
+    name = data_file(out.name)
+    ir.save(
+        graph, out, external_data=name, max_workers=_WRITERS, max_in_flight_bytes=_IN_FLIGHT_BYTES, callback=on_tensor
+    )
+
+
+def _capture(component: Component, task: Task, traced: Batch, opset: int) -> Translation:
     tensors = {name: torch.from_numpy(array) for name, array in traced.inputs.items()}
-    name = type(component.module.model).__name__
-    outputs = _outputs(component, tensors)
     try:
-        program = torch.onnx.export(
-            component.module,
-            (),
-            kwargs={"inputs": tensors},
-            dynamo=True,
-            opset_version=opset,
-            dynamic_shapes={"inputs": _dynamic_shapes(component.interface)},
-            input_names=list(tensors),
-            output_names=outputs,
-            verbose=False,
-        )
+        program = capture(component.module, Call(tensors=tensors, shapes=_dynamic_shapes(component.interface)))
+        translation = translate(program, opset, list(tensors), program.call_spec.out_spec.context)
     except Exception as error:
+        _require_eager(component, tensors)
         raise _refused(error, component, task) from error
-    if program is None:
-        raise ExportError("torch.onnx.export gave nothing", where=name)
-    _require_all_sizes(name, program.exported_program, component)
-    return program.model
+    _require_all_sizes(type(component.module.model).__name__, translation.program, component)
+    return translation
 
 
 def _refused(error: Exception, component: Component, task: Task) -> ExportError:
@@ -102,11 +122,11 @@ def _refused(error: Exception, component: Component, task: Task) -> ExportError:
     return ExportError(f"torch.onnx.export failed: {first_line(chain[-1])}", where=where, hint=hint)
 
 
-def _outputs(component: Component, tensors: dict[str, torch.Tensor]) -> list[str]:
-    """The names of the outputs, in order. Raises ExportError when the model does not run."""
+def _require_eager(component: Component, tensors: dict[str, torch.Tensor]) -> None:
+    """Raise ExportError when the model does not run: then it is no fault of the exporter."""
     try:
         with torch.inference_mode():
-            return list(component.module(tensors))
+            component.module(tensors)
     except ExportError:
         raise
     except Exception as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -28,7 +29,9 @@ from modelbuild.tasks import Task
 _LIMITS = {"opset": r"domain ai\.onnx is till opset (\d+)", "IR version": r"max supported IR version: (\d+)"}
 
 
-def export(component: Component, task: Task, traced: Batch, opset: int, own: OwnGraph | None, out: Path) -> None:
+def export(
+    component: Component, task: Task, traced: Batch, opset: int, own: OwnGraph | None, out: Path
+) -> dict[str, Any]:
     """Write the graph that is brought along with the interface's names for inputs, outputs and axes, and inputs in its
     order. Of its outputs those of the interface are kept, and of its nodes those that lead to them. Nodes that do not
     say which module they come from are tagged as far as that can be told.
@@ -46,6 +49,7 @@ def export(component: Component, task: Task, traced: Batch, opset: int, own: Own
     ir.save(graph, out, external_data=data_file(out.name))
     tag_exported(out, component.module.model)
     _require_opens(graph, own, out)
+    return {}
 
 
 def _read(path: Path) -> ir.Model:

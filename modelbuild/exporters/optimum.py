@@ -6,6 +6,7 @@ import logging
 import tempfile
 import warnings
 from pathlib import Path
+from typing import Any
 
 import onnx_ir as ir
 import torch
@@ -22,7 +23,9 @@ from modelbuild.tasks import OPTIONAL_INPUTS, Task
 _AXIS_NAMES = {"batch_size": "batch", "sequence_length": "sequence", "num_choices": "choices"}
 
 
-def export(component: Component, task: Task, traced: Batch, opset: int, own: OwnGraph | None, out: Path) -> None:
+def export(
+    component: Component, task: Task, traced: Batch, opset: int, own: OwnGraph | None, out: Path
+) -> dict[str, Any]:
     """Export the model as `optimum-cli export onnx` would, without its own validation, which only warns.
 
     Optimum makes its own inputs to trace with; those of `traced` give the names and their order, which are checked.
@@ -41,6 +44,7 @@ def export(component: Component, task: Task, traced: Batch, opset: int, own: Own
         _name_axes(graph)
         ir.save(graph, out, external_data=data_file(out.name))
     tag_exported(out, component.module.model)
+    return {}
 
 
 def _exported(model: torch.nn.Module, task: Task, opset: int, scratch: Path) -> ir.Model:

@@ -39,8 +39,8 @@ from onnxscript.rewriter.rules.common import gemm_to_matmul_add_rule
 from modelbuild.fusions.attention_mask import fuse_attention_mask
 from modelbuild.fusions.embedding import fuse_embed_layer_normalization
 from modelbuild.fusions.flat_gemm import unflatten_gemm
+from modelbuild.fusions.linked import save_beside
 from modelbuild.fusions.rotary_positions import expand_rotary_positions, lengthen_rotary_tables
-from modelbuild.graph import data_file
 
 
 def _rotary_embedding(model: ir.Model) -> None:
@@ -101,7 +101,7 @@ def fuse(model: Path, fused: Path, without: frozenset[str]) -> None:
         if name not in without:
             step(graph)
     _finish(graph)
-    ir.save(graph, fused, external_data=data_file(fused.name))
+    save_beside(graph, fused)
 
 
 def _prepare(graph: ir.Model) -> None:

@@ -42,7 +42,7 @@ def run(spec: ExportSpec, inputs: Mapping[str, Path], out: Path) -> Report:
     out is not that.
     """
     task = TASKS[spec.task]
-    original = load_original(spec.model, task, inputs.get("source"), inputs.get("weights"))
+    original = load_original(spec.model, task, inputs.get("source"), inputs.get("weights"), scratch=out)
     components = components_of(original.module, task)
     own = _own_graph(spec, inputs)
     if len(components) > 1 and spec.exporter.kind != "dynamo":
@@ -57,8 +57,8 @@ def run(spec: ExportSpec, inputs: Mapping[str, Path], out: Path) -> Report:
     for component in components:
         path = out / component.file
         path.parent.mkdir(parents=True, exist_ok=True)
-        exporter.export(component, task, traced_batch(component.interface), opset, own, path)
-        facts[component.name] = _facts(component, path, opset)
+        said = exporter.export(component, task, traced_batch(component.interface), opset, own, path)
+        facts[component.name] = _facts(component, path, opset) | said
         hierarchy = read_hierarchy(path, _STRATEGIES[spec.exporter.kind], component.module.model)
         facts[component.name]["hierarchy"] = hierarchy.facts()
     return Report(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -12,6 +15,8 @@ from modelbuild.errors import ExportError
 from modelbuild.exporters import dynamo
 from modelbuild.graph import MODEL_FILE
 from modelbuild.interface import Axis, AxisKind, Input, Interface, Output
+from modelbuild.samples import Batch
+from modelbuild.tasks import TASKS
 
 
 class Twice(Named):
@@ -55,3 +60,25 @@ def test_an_axis_without_a_limit_must_hold_for_what_is_tried() -> None:
     taken = component("length")
     with pytest.raises(ExportError, match="the model branches on sequence: what was exported holds for 0 to 99 only"):
         dynamo._require_all_sizes("Twice", program(taken, torch.export.Dim("sequence", max=99)), taken)
+
+
+class Written(Named):
+    def forward(self, inputs: Tensors) -> Tensors:
+        doubled = inputs["x"] * 2
+        doubled[:, 0] += 1
+        return {"y": doubled}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("module", "traces", "said"),
+    [(Twice, 1, ""), (Written, 2, "model: traced a second time, to replace aten.add_.Tensor\n")],
+)
+def test_a_second_trace_is_in_the_report_and_its_reason_in_the_log(
+    module: type[Named], traces: int, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    taken = replace(component("length"), module=module(torch.nn.Module()).eval())
+    traced = Batch(kind="random", interface=taken.interface, inputs={"x": np.ones((3, 4), np.float32)})
+    facts = dynamo.export(taken, TASKS["custom"], traced, 20, None, tmp_path / MODEL_FILE)
+    assert facts == {"traces": traces}
+    assert capsys.readouterr().out == said

@@ -1,0 +1,102 @@
+"""A module as an ONNX graph, by torch's exporter, step by step.
+
+The steps are those of `torch.onnx.export(dynamo=True)`, whose second trace is left out where the first will do
+(`functional`). That way is private to torch, whose version is pinned; every other program goes the public one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import onnx_ir as ir
+import torch
+from onnxscript import version_converter
+from onnxscript.optimizer import optimize
+from torch.onnx._internal.exporter import _capture_strategies, _core, _flags, _fx_passes
+from torch.onnx._internal.exporter._decomp import get_onnx_implemented_overloads
+from torch.onnx._internal.exporter._ir_passes import rename_inputs, rename_outputs
+from torch.onnx._internal.exporter._registration import ONNXRegistry
+from torch.onnx._internal.fx.passes import type_promotion
+
+from modelbuild.capture.functional import make_functional
+
+# What PyTorch takes Python's numbers for beside tensors.
+_TYPES = {float: torch.float32, int: torch.int64, bool: torch.bool}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Call:
+    """How a module is called to be captured: its inputs by name, in order, with the symbolic sizes of each."""
+
+    tensors: Mapping[str, torch.Tensor]
+    shapes: Mapping[str, Mapping[int, Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Translation:
+    """An ONNX graph, the program that it was made of, and the operator for which that was traced twice, if it was."""
+
+    graph: ir.Model
+    program: torch.export.ExportedProgram
+    retraced_for: str = ""
+
+
+def capture(module: torch.nn.Module, call: Call) -> torch.export.ExportedProgram:
+    """`module` as a program, by the first of torch's ways that can. Raises what the first raised where none can."""
+    failed = []
+    for strategy in _capture_strategies.CAPTURE_STRATEGIES:
+        result = _flags.set_onnx_exporting_flag(strategy(verbose=False))(
+            module, (), {"inputs": dict(call.tensors)}, dynamic_shapes={"inputs": dict(call.shapes)}
+        )
+        if result.exported_program is not None:
+            return result.exported_program
+        failed.append(result.exception)
+    raise failed[0]
+
+
+def translate(
+    program: torch.export.ExportedProgram, opset: int, inputs: Sequence[str], outputs: Sequence[str]
+) -> Translation:
+    """`program` as an ONNX graph at `opset`, its inputs and outputs called as given. Raises torch's errors."""
+    registry = ONNXRegistry.from_torchlib(opset_version=opset)
+    if hard := make_functional(program.graph, set(get_onnx_implemented_overloads(registry))):
+        retraced = torch.onnx.export(
+            program, (), opset_version=opset, input_names=list(inputs), output_names=list(outputs), verbose=False
+        )
+        return Translation(graph=retraced.model, program=retraced.exported_program, retraced_for=hard)
+    if _mixes_types(program.graph):
+        _fx_passes.insert_type_promotion_nodes(program.graph_module)
+    graph = _core._exported_program_to_onnx_program(program, registry=registry).model
+    version_converter.convert_version(graph, target_version=opset, fallback=True)
+    optimize(graph)
+    rename_inputs(graph, inputs)
+    rename_outputs(graph, outputs)
+    return Translation(graph=graph, program=program)
+
+
+def _mixes_types(graph: torch.fx.Graph) -> bool:
+    """Whether an operator is given types that PyTorch converts by itself, and ONNX does not."""
+    table = type_promotion.TypePromotionTable()
+    rules = ((node, type_promotion.get_type_promotion_rule(node, table)) for node in graph.nodes)
+    return any(rule and _is_promoted(node, rule) for node, rule in rules)
+
+
+def _is_promoted(node: torch.fx.Node, rule: Any) -> bool:
+    args = torch.fx.node.map_arg(node.args, lambda given: given.meta["val"])
+    kwargs = torch.fx.node.map_arg(node.kwargs, lambda given: given.meta["val"])
+    wanted = rule.preview_type_promotion(args, kwargs)
+    return any(_differs(given, wanted.args_dtypes.get(place)) for place, given in enumerate(args)) or any(
+        _differs(given, wanted.kwargs_dtypes.get(name)) for name, given in kwargs.items()
+    )
+
+
+def _differs(given: Any, wanted: torch.dtype | None) -> bool:
+    if wanted is None:
+        return False
+    if isinstance(given, list | tuple):
+        return any(_differs(item, wanted) for item in given)
+    if isinstance(given, torch.Tensor):
+        return bool(given.dtype != wanted)
+    return bool(_TYPES.get(type(given)) != wanted)

@@ -21,7 +21,7 @@ from modelbuild.checks.weights import graph_tensors
 from modelbuild.graph import MODEL_FILE
 from modelbuild.node_tags import Tag, write_tag
 from modelbuild.precision_spec import Int8Precision, WeightsPrecision
-from modelbuild.precisions import int8_static, weights
+from modelbuild.precisions import int8, int8_static, weights
 from modelbuild.tagging import restore_tags
 from modelbuild.weights.account import account_for
 from modelbuild.weights.entries import Account
@@ -42,6 +42,15 @@ def _blocks(source: Path, out: Path, kind: Any) -> Path:
 def _static(source: Path, out: Path) -> Path:
     precision = Int8Precision(kind="int8_static", max_fp32_layers=0, min_cosine=0, min_top_1=0)
     int8_static.reduce(source, out, precision, calibration=[some(30)])
+    return out
+
+
+def _by_rows(source: Path, out: Path, *, smoothed: bool) -> Path:
+    precision = Int8Precision(kind="int8", max_fp32_layers=0, min_cosine=0, min_top_1=0)
+    # One channel is far larger than the others, so that there is something to smooth.
+    inputs = some(30)["x"] * np.where(np.arange(INPUTS) == 7, 100, 1).astype(np.float32)
+    int8.reduce(source, out, precision, calibration=[{"x": inputs}] if smoothed else [])
+    assert smoothed == any("smoothing" in name for name in tensors(out))
     return out
 
 
@@ -87,6 +96,8 @@ LAYOUTS: dict[str, Make] = {
     "8 bits in blocks": partial(_blocks, kind="int8_weights"),
     "4 bits in blocks": partial(_blocks, kind="int4"),
     "static": _static,
+    "rows": partial(_by_rows, smoothed=False),
+    "rows, smoothed": partial(_by_rows, smoothed=True),
     "dynamic": partial(_dynamic, per_channel=True, kind=QuantType.QInt8, fused=False),
     "dynamic, one scale": partial(_dynamic, per_channel=False, kind=QuantType.QUInt8, fused=False),
     "dynamic, fused": partial(_dynamic, per_channel=True, kind=QuantType.QInt8, fused=True),

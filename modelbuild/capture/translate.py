@@ -16,7 +16,7 @@ from onnxscript import version_converter
 from onnxscript.optimizer import optimize
 from torch.onnx._internal.exporter import _capture_strategies, _core, _flags, _fx_passes
 from torch.onnx._internal.exporter._decomp import get_onnx_implemented_overloads
-from torch.onnx._internal.exporter._ir_passes import rename_inputs, rename_outputs
+from torch.onnx._internal.exporter._ir_passes import rename_axis, rename_inputs, rename_outputs
 from torch.onnx._internal.exporter._registration import ONNXRegistry
 from torch.onnx._internal.fx.passes import type_promotion
 
@@ -56,24 +56,42 @@ def capture(module: torch.nn.Module, call: Call) -> torch.export.ExportedProgram
     raise failed[0]
 
 
-def translate(
-    program: torch.export.ExportedProgram, opset: int, inputs: Sequence[str], outputs: Sequence[str]
-) -> Translation:
-    """`program` as an ONNX graph at `opset`, its inputs and outputs called as given. Raises torch's errors."""
+def translate(program: torch.export.ExportedProgram, call: Call, opset: int, outputs: Sequence[str]) -> Translation:
+    """`program`, which was captured by `call`, as an ONNX graph at `opset`: its inputs and their symbolic sizes are
+    called as there, its outputs as given. Raises torch's errors.
+    """
     registry = ONNXRegistry.from_torchlib(opset_version=opset)
-    if hard := make_functional(program.graph, set(get_onnx_implemented_overloads(registry))):
-        retraced = torch.onnx.export(
-            program, (), opset_version=opset, input_names=list(inputs), output_names=list(outputs), verbose=False
-        )
-        return Translation(graph=retraced.model, program=retraced.exported_program, retraced_for=hard)
+    hard = make_functional(program.graph, set(get_onnx_implemented_overloads(registry)))
+    if hard:
+        made = torch.onnx.export(program, (), opset_version=opset, verbose=False)
+        graph, program = made.model, made.exported_program
+    else:
+        graph = _translated_once(program, registry, opset)
+    rename_inputs(graph, list(call.tensors))
+    rename_outputs(graph, outputs)
+    rename_axis(graph, _names_of_sizes(graph, call))
+    return Translation(graph=graph, program=program, retraced_for=hard)
+
+
+def _translated_once(program: torch.export.ExportedProgram, registry: ONNXRegistry, opset: int) -> ir.Model:
+    """The graph of a program that needs no decompositions, after the steps that torch's exporter takes from there."""
     if _mixes_types(program.graph):
         _fx_passes.insert_type_promotion_nodes(program.graph_module)
     graph = _core._exported_program_to_onnx_program(program, registry=registry).model
     version_converter.convert_version(graph, target_version=opset, fallback=True)
     optimize(graph)
-    rename_inputs(graph, inputs)
-    rename_outputs(graph, outputs)
-    return Translation(graph=graph, program=program)
+    return graph
+
+
+def _names_of_sizes(graph: ir.Model, call: Call) -> dict[str, str]:
+    """The names that the symbolic sizes of inputs have in `call`, by those that torch gave them."""
+    names: dict[str, str] = {}
+    for value in graph.graph.inputs:
+        for place, size in call.shapes[value.name].items():
+            found = value.shape[place]
+            if isinstance(size, torch.export.Dim) and isinstance(found, ir.SymbolicDim) and found.value:
+                names.setdefault(found.value, size.__name__)
+    return names
 
 
 def _mixes_types(graph: torch.fx.Graph) -> bool:

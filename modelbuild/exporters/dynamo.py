@@ -92,8 +92,9 @@ def _write(graph: ir.Model, out: Path) -> None:
 def _capture(component: Component, task: Task, traced: Batch, opset: int) -> Translation:
     tensors = {name: torch.from_numpy(array) for name, array in traced.inputs.items()}
     try:
-        program = capture(component.module, Call(tensors=tensors, shapes=_dynamic_shapes(component.interface)))
-        translation = translate(program, opset, list(tensors), program.call_spec.out_spec.context)
+        call = Call(tensors=tensors, shapes=_dynamic_shapes(component.interface))
+        program = capture(component.module, call)
+        translation = translate(program, call, opset, program.call_spec.out_spec.context)
     except Exception as error:
         _require_eager(component, tensors)
         raise _refused(error, component, task) from error

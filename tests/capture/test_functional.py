@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -96,8 +97,15 @@ SECOND: dict[str, Forward] = {
 
 def translated(module: torch.nn.Module) -> Translation:
     x = torch.linspace(-1, 1, 18).reshape(3, 6)
-    call = Call(tensors={"x": x}, shapes={"x": {0: torch.export.Dim("batch")}})
-    return translate(capture(module, call), 20, ["x"], ["y"])
+    call = Call(tensors={"x": x}, shapes={"x": {0: torch.export.Dim("rows")}})
+    return translate(capture(module, call), call, 20, ["y"])
+
+
+def names_of_sizes(graph: ir.Model) -> set[str]:
+    """The symbols in the shapes of all values; fusions read them."""
+    values = [value for node in graph.graph for value in node.outputs]
+    sizes = [size.value for value in values for size in value.shape or () if isinstance(size, ir.SymbolicDim)]
+    return {name for size in sizes if size for name in re.findall(r"[a-z]\w*", size)}
 
 
 def require_same_numbers(module: torch.nn.Module, graph: ir.Model, folder: Path) -> None:
@@ -118,6 +126,7 @@ def test_a_program_of_known_operators_is_traced_once_and_gives_the_numbers_of_py
     module = Calls(SINGLE[name]).eval()
     made = translated(module)
     assert made.retraced_for == ""
+    assert names_of_sizes(made.graph) <= {"rows"}
     require_same_numbers(module, made.graph, tmp_path)
 
 
@@ -126,6 +135,7 @@ def test_a_program_that_one_node_at_a_time_does_not_tell_is_traced_twice(name: s
     module = Calls(SECOND[name]).eval()
     made = translated(module)
     assert made.retraced_for
+    assert names_of_sizes(made.graph) <= {"rows"}
     require_same_numbers(module, made.graph, tmp_path)
 
 

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from checkpoints import CHECKPOINTS, Checkpoint, write_checkpoint
 from makers import (
     make_build_folder,
     olive_command,
@@ -33,6 +32,7 @@ from makers import (
     write_olive_config,
 )
 from measuring import Cost, cost_of, spread, spreads, together
+from random_models import CHECKPOINTS, Checkpoint, write_checkpoint
 from results import plan, run_rounds, write
 
 STAGES = "modelbuild export + optimize"

@@ -12,9 +12,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from checkpoints import Checkpoint
+from random_models import Checkpoint
 
 from modelbuild.config.compose import compose
+from modelbuild.digest import sha256_file
 from modelbuild.own_process import environment as own_environment
 from modelbuild.pipeline.project import stage_params, write_params
 from modelbuild.resolve import ResolvedBuild, resolve
@@ -154,8 +155,8 @@ def our_command(*arguments: str) -> list[str]:
 
 
 def resolved(overrides: Sequence[str], folder: Path) -> ResolvedBuild:
-    """What the build of these overrides means. Files are known by their names: nothing is looked up by their content."""
-    return resolve(compose(list(overrides), folder).spec, lambda path: path.name)
+    """What the build of these overrides means, in the workspace `folder`."""
+    return resolve(compose(list(overrides), folder).spec, sha256_file)
 
 
 def make_build_folder(overrides: Sequence[str], folder: Path) -> None:

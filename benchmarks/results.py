@@ -8,7 +8,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -73,25 +73,35 @@ def rounds_file(made: Plan) -> Path:
 
 
 def run_rounds(made: Plan, settings: Mapping[str, Any], one: Callable[[int], dict[str, Any]]) -> list[dict[str, Any]]:
-    """`made.rounds` rounds of `one`, which is given the round's number. Those that an interrupted run with the same
-    `settings` and the same code has done are taken over. Each has the load average before it, and when it was.
+    """`made.rounds` rounds of `one`, which is given the round's number, with what `run_parts` says of each."""
+    names = [f"round {number}" for number in range(1, made.rounds + 1)]
+    return run_parts(made, settings, names, lambda name: one(names.index(name)))
+
+
+def run_parts(
+    made: Plan, settings: Mapping[str, Any], names: Sequence[str], one: Callable[[str], dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """What `one` finds in each of the parts `names`. Those that an interrupted run with the same `settings` and
+    the same code has done are taken over. Each has its name, the load average before it, and when it was.
     """
     path = rounds_file(made)
     key = identity(settings)
-    done = read_rounds(path, key)
+    done = {part["part"]: part for part in read_parts(path, key)}
     if not done:
         path.write_text(json.dumps({"key": key}) + "\n", encoding="utf-8")
-    for number in range(len(done), made.rounds):
-        print(f"{made.name}: round {number + 1} of {made.rounds}", flush=True)
-        before = {"load_average": round(os.getloadavg()[0], 2), "time": time.strftime("%Y-%m-%d %H:%M:%S")}
-        done.append(one(number) | before)
+    for name in names:
+        if name in done:
+            continue
+        print(f"{made.name}: {name}", flush=True)
+        before = {"part": name, "load_average": round(os.getloadavg()[0], 2), "time": time.strftime("%Y-%m-%d %H:%M")}
+        done[name] = before | one(name)
         with path.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(done[-1]) + "\n")
-    return done[: made.rounds]
+            stream.write(json.dumps(done[name]) + "\n")
+    return [done[name] for name in names]
 
 
-def read_rounds(path: Path, key: str) -> list[dict[str, Any]]:
-    """The rounds in `path` that were made under `key`; none where there are others. A line cut off by a crash is
+def read_parts(path: Path, key: str) -> list[dict[str, Any]]:
+    """The parts in `path` that were made under `key`; none where there are others. A line cut off by a crash is
     passed over, with what follows it.
     """
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
@@ -113,13 +123,13 @@ def identity(settings: Mapping[str, Any]) -> str:
     return digest.hexdigest()
 
 
-def write(made: Plan, rounds: list[dict[str, Any]], figures: Mapping[str, Any], **settings: Any) -> None:
+def write(made: Plan, parts: Sequence[Mapping[str, Any]], figures: Mapping[str, Any], **settings: Any) -> None:
     """Print the figures, with what they were measured on, and write them where the command line says."""
     result = {
         "benchmark": made.name,
-        "date": rounds[-1]["time"].partition(" ")[0],
-        "rounds": len(rounds),
-        "load_average_before_each_round": [done["load_average"] for done in rounds],
+        "date": max(part["time"] for part in parts).partition(" ")[0],
+        "rounds": made.rounds,
+        "load_average_before_each_part": [part["load_average"] for part in parts],
         "machine": machine(),
         "versions": versions(),
         **settings,

@@ -1,4 +1,4 @@
-"""Checkpoints with seeded random weights, in Hugging Face folders, written without holding more than one shard."""
+"""Models with seeded random weights, in Hugging Face folders, written without holding more than one shard."""
 
 from __future__ import annotations
 

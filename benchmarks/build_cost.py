@@ -14,7 +14,7 @@ Peak memory is that of all processes of a command together; anonymous memory is 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ from makers import (
 )
 from measuring import Cost, cost_of, spread, spreads, together
 from random_models import CHECKPOINTS, Checkpoint, write_checkpoint
-from results import plan, run_rounds, write
+from results import plan, run_parts, write
 
 STAGES = "modelbuild export + optimize"
 OPTIMUM = "Optimum O2"
@@ -109,30 +109,47 @@ def _twice(name: str, task: Task, line: list[str], folder: Path, env: Mapping[st
     return {title: cost_of(line, folder=folder, env=env, log=log) for title in (name, name + _AGAIN)}
 
 
-CONTESTANTS: tuple[Callable[[Task], dict[str, Cost]], ...] = (stages, command, validated, optimum, olive)
+CONTESTANTS: dict[str, Callable[[Task], dict[str, Cost]]] = {
+    "stages": stages,
+    "command": command,
+    "validated command": validated,
+    "Optimum": optimum,
+    "Olive": olive,
+}
 
 
-def one_round(task: Task, number: int) -> dict[str, Any]:
-    """Everyone's costs by name, measured in an order that the number of the round draws."""
-    found: dict[str, Any] = {}
-    for index in np.random.default_rng(number).permutation(len(CONTESTANTS)):
-        for name, cost in CONTESTANTS[index](task).items():
-            print(f"  {name}: {cost.wall_s:.1f} s, {cost.peak_mib:.0f} MiB", flush=True)
-            found[name] = asdict(cost)
-    return {"costs": dict(sorted(found.items()))}
+def parts_of(rounds: int) -> list[str]:
+    """What is run, in order: every contestant in each round, in an order that the number of the round draws."""
+    return [
+        f"round {number}: {name}"
+        for number in range(1, rounds + 1)
+        for name in np.random.default_rng(number).permutation(list(CONTESTANTS))
+    ]
 
 
-def figures(rounds: list[dict[str, Any]]) -> dict[str, Any]:
+def one_part(task: Task, part: str) -> dict[str, Any]:
+    """The costs of one contestant, by name."""
+    costs = CONTESTANTS[part.partition(": ")[2]](task)
+    for name, cost in costs.items():
+        print(f"  {name}: {cost.wall_s:.1f} s, {cost.peak_mib:.0f} MiB", flush=True)
+    return {"costs": {name: asdict(cost) for name, cost in costs.items()}}
+
+
+def figures(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The spread of every cost, and of the ratios of the wall times of each round to Optimum's and to Olive's."""
-    costs = {name: [Cost(**done["costs"][name]) for done in rounds] for name in rounds[0]["costs"]}
+    costs: dict[str, list[Cost]] = {}
+    for part in sorted(parts, key=lambda part: int(part["part"].split(":")[0].split()[1])):
+        for name, cost in part["costs"].items():
+            costs.setdefault(name, []).append(Cost(**cost))
     ratios = {
-        f"{mine} / {other}": spread(
-            (a.wall_s / b.wall_s for a, b in zip(costs[mine], costs[other], strict=True)), digits=3
-        )
+        f"{mine} / {other}": spread(a.wall_s / b.wall_s for a, b in zip(costs[mine], costs[other], strict=True))
         for mine in (STAGES, COMMAND, COMMAND + _VALIDATED)
         for other in (OPTIMUM, OLIVE)
     }
-    return {"costs": {name: spreads(values) for name, values in costs.items()}, "wall_time_ratios": ratios}
+    return {
+        "costs": {name: spreads(values) for name, values in sorted(costs.items())},
+        "wall_time_ratios": ratios,
+    }
 
 
 def main() -> None:
@@ -149,8 +166,8 @@ def main() -> None:
         optimum=peer("optimum", made.work),
         olive=peer("olive", made.work),
     )
-    rounds = run_rounds(made, settings, lambda number: one_round(task, number))
-    write(made, rounds, figures(rounds), **settings)
+    parts = run_parts(made, settings, parts_of(made.rounds), lambda part: one_part(task, part))
+    write(made, parts, figures(parts), **settings)
     shutil.rmtree(task.scratch)
 
 

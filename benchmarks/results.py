@@ -72,12 +72,6 @@ def rounds_file(made: Plan) -> Path:
     return made.work / f"{made.name}.rounds.jsonl"
 
 
-def run_rounds(made: Plan, settings: Mapping[str, Any], one: Callable[[int], dict[str, Any]]) -> list[dict[str, Any]]:
-    """`made.rounds` rounds of `one`, which is given the round's number, with what `run_parts` says of each."""
-    names = [f"round {number}" for number in range(1, made.rounds + 1)]
-    return run_parts(made, settings, names, lambda name: one(names.index(name)))
-
-
 def run_parts(
     made: Plan, settings: Mapping[str, Any], names: Sequence[str], one: Callable[[str], dict[str, Any]]
 ) -> list[dict[str, Any]]:

@@ -4,9 +4,9 @@
 
 The builds differ in their optimization, of which there are four, and in the seed of their validation, of which there
 are up to four. In each round every optimization is built alone in an empty workspace; its export is timed by the stage
-itself, and the rest of the build's wall time is called its rest. A sweep of N builds, in an empty workspace too, is then
-compared with one export and the rests of its N builds. Benchmarks are off: one runs at a time on a machine, whatever
-else is shared. Run again after an interruption, it goes on.
+itself, and what is left of the build's wall time is its rest. A sweep of N builds, in an empty workspace too, is then
+compared with one export and the rests of its N builds. Benchmarks are off: they take turns on a machine, whatever is
+shared. Run again after an interruption, it goes on.
 """
 
 from __future__ import annotations

@@ -100,13 +100,14 @@ def _measured(made: Plan, checkpoint: Checkpoint, sides: Mapping[str, Side], bas
         for shape in checkpoint.shapes:
             samples = interleave(processes, batch(checkpoint, shape, rng), plan_, rng)
             label = "x".join(map(str, shape))
-            cases[label] = _case(samples, base, subject)
+            cases[label] = case_of(samples, base, subject)
             print(f"  {label}: {cases[label]['speed']}", flush=True)
         load_ms = {name: process.facts.load_ms for name, process in processes.items()}
     return {"cases": rounded(cases), "load_ms": rounded(load_ms), "off_by": differences}
 
 
-def _case(samples: Samples, base: str, subject: str) -> dict[str, Any]:
+def case_of(samples: Samples, base: str, subject: str) -> dict[str, Any]:
+    """The figures of one shape: medians, how many times faster than `base` each side is, and `subject` than each."""
     times = samples.latencies_ms
     waited = samples.waiting_share
     others = [name for name in times if name != subject]

@@ -23,7 +23,7 @@ import numpy as np
 from accuracy import sentence_accuracy
 from makers import our_overrides, resolved
 from random_models import CHECKPOINTS, Checkpoint, write_checkpoint
-from results import Plan, plan, run_parts, write
+from results import Plan, plan, positive, run_parts, write
 
 from artifacts import (
     OURS,
@@ -59,7 +59,7 @@ def one_part(made: Plan, part: str) -> dict[str, Any]:
     checkpoint = CHECKPOINTS[part]
     source = Source(checkpoint=checkpoint, folder=made.work / "models" / part, work=made.work)
     write_checkpoint(checkpoint, source.folder)
-    sides = fp32_sides(source, made.chosen.with_)
+    sides = fp32_sides(source, made.chosen.with_, search(made))
     facts = {"chosen": chosen(made.work / "modelbuild" / "packages" / f"{part}-auto", checkpoint.graph)}
     return {"title": checkpoint.title} | facts | _measured(made, checkpoint, sides, PYTORCH, OURS)
 
@@ -73,7 +73,7 @@ def _int8(made: Plan, name: str) -> dict[str, Any]:
     else:
         write_checkpoint(checkpoint, folder)
         model = our_overrides(checkpoint, folder)
-    model += ["optimization=auto", *made.chosen.with_]
+    model += [*search(made), *made.chosen.with_]
     packages = {
         side: our_package(f"{name}-{precision}", [*model, f"precision={precision}"], made.work)
         for side, precision in ((FP32, "fp32"), (INT8, "int8"))
@@ -86,6 +86,12 @@ def _int8(made: Plan, name: str) -> dict[str, Any]:
         assert original is not None
         facts["accuracy"] = sentence_accuracy(original, packages[INT8])
     return facts | _measured(made, checkpoint, sides, PYTORCH, INT8)
+
+
+def search(made: Plan) -> list[str]:
+    """The overrides that choose the search, with the seconds that it is given if the command line says."""
+    budget = made.chosen.budget
+    return ["optimization=auto", *([f"optimization.budget_s={budget}"] if budget else [])]
 
 
 def _measured(made: Plan, checkpoint: Checkpoint, sides: Mapping[str, Side], base: str, subject: str) -> dict[str, Any]:
@@ -168,13 +174,15 @@ def main() -> None:
             "metavar": "OVERRIDE",
             "help": "overrides of every build of modelbuild (validation=quick)",
         },
+        "--budget": {"type": positive, "metavar": "SECONDS", "help": "optimization.budget_s of every search"},
     }
     made = plan("artifact_speed", __doc__, rounds=11, options=options)
     if made.rounds < 5:
         raise SystemExit(f"--rounds {made.rounds}: an interval needs at least 5")
-    settings = {"overrides": made.chosen.with_, "rounds": made.rounds, "runs": RUNS}
+    settings = {"overrides": made.chosen.with_, "rounds": made.rounds, "runs": RUNS, "search": search(made)}
     parts = run_parts(made, settings, made.chosen.only, lambda part: one_part(made, part))
-    write(made, parts, figures(parts), runs=RUNS, overrides=made.chosen.with_)
+    overrides = [*search(made), *made.chosen.with_]
+    write(made, parts, figures(parts), runs=RUNS, overrides=overrides)
 
 
 if __name__ == "__main__":

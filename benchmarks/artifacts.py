@@ -101,15 +101,15 @@ def run(command: Sequence[str], folder: Path, env: Mapping[str, str]) -> None:
         raise SystemExit(f"{' '.join(command)}: ended with status {done.returncode}: {last_line(log)} (see {log})")
 
 
-def fp32_sides(source: Source, options: Sequence[str]) -> dict[str, Side]:
+def fp32_sides(source: Source, options: Sequence[str], search: Sequence[str]) -> dict[str, Side]:
     """PyTorch, the peers' graphs, our plain graph and the one that a search found, all with the same threads. `options`
-    are further overrides of our builds.
+    are further overrides of our builds, and `search` those that choose the search.
     """
     checkpoint = source.checkpoint
     sides: dict[str, Side] = {PYTORCH: pytorch_side(our_overrides(checkpoint, source.folder), checkpoint, source.work)}
     sides |= {name: graph_side(peer_graph(name, source)) for name in PEERS}
-    for name, kind in ((PLAIN, "none"), (OURS, "auto")):
-        overrides = our_overrides(checkpoint, source.folder, f"optimization={kind}", *options)
+    for name, kind, chosen_by in ((PLAIN, "none", ["optimization=none"]), (OURS, "auto", search)):
+        overrides = our_overrides(checkpoint, source.folder, *chosen_by, *options)
         package = our_package(f"{checkpoint.name}-{kind}", overrides, source.work)
         sides[name] = graph_side(package / f"{checkpoint.graph}.onnx")
     return sides

@@ -21,6 +21,8 @@ HERE = Path(__file__).resolve().parent
 LIBRARIES = ("torch", "transformers", "onnx", "onnx-ir", "onnxscript", "onnxruntime", "numpy", "dvc", "hydra-core")
 # What matrix products are made of: whether a machine has these decides what int8 and bf16 are worth on it.
 _ISA = ("avx2", "fma", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "amx_bf16", "asimddp", "i8mm")
+# What is drawn changes nothing that is measured.
+_DRAWING = ("charts", "cost_sections", "draw", "speed_sections", "tables")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +114,8 @@ def identity(settings: Mapping[str, Any]) -> str:
     """What rounds must have in common to be put together: settings, versions, and the code of modelbuild."""
     package = Path(modelbuild.__file__).parent
     digest = hashlib.sha256(json.dumps([settings, versions()], sort_keys=True, default=str).encode())
-    for path in sorted([*package.rglob("*.py"), *(package.parent / "conf").rglob("*.yaml"), *HERE.glob("*.py")]):
+    measuring = [path for path in HERE.glob("*.py") if path.stem not in _DRAWING]
+    for path in sorted([*package.rglob("*.py"), *(package.parent / "conf").rglob("*.yaml"), *measuring]):
         digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()
 

@@ -52,6 +52,8 @@ def _notes(model: Result) -> list[str]:
             f"{found['worst_cosine']} at worst and {found['mean_cosine']} on average; rank agreement of all pairs "
             f"{found['rank_agreement']}."
         )
+    loads = ", ".join(f"{name} {value:.0f} ms" for name, value in model["load_ms"].items())
+    notes.append(f"Loading takes, without imports and disk: {loads}.")
     for kind, differences in model["off_by"].items():
         sides = ", ".join(f"{name} {value:.2g}" for name, value in differences.items())
         notes.append(f"Off from PyTorch with {kind}, of the largest value: {sides}.")

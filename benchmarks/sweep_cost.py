@@ -118,6 +118,7 @@ def main() -> None:
     names = [f"round {number}" for number in range(1, made.rounds + 1)]
     parts = run_parts(made, settings, names, lambda name: one_round(made))
     write(made, parts, figures(parts), **settings)
+    shutil.rmtree(made.work / "sweep_cost", ignore_errors=True)
 
 
 if __name__ == "__main__":

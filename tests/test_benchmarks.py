@@ -311,6 +311,7 @@ def test_the_page_has_a_section_for_every_result() -> None:
     assert "| Olive | 16.5 s (16 to 17) | 33 s | 1650 MiB | 825 MiB | 165 MiB |" in text
     assert "70 linear layers are quantized, 2 are in fp32" in text
     assert "0.9912 at worst" in text
+    assert "Loading takes, without imports and disk: PyTorch eager 81 ms, modelbuild 42 ms." in text
     assert "Off from PyTorch with left padding, of the largest value: Olive 0.012, modelbuild 3.4e-07." in text
     assert text.count(measured_on(found["build_cost"]).partition(". [")[0]) == 4
     assert page({}).count("## ") == 0

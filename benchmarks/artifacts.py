@@ -32,7 +32,8 @@ from random_models import Checkpoint
 from modelbuild.measure.sides import Arrays, Loaded, OnnxruntimeSide, PytorchSide, Side
 from modelbuild.pipeline.fingerprint import host
 from modelbuild.resolve import stage_specs
-from modelbuild.runtime.session import SessionSettings, usable_cores
+from modelbuild.runtime.cores import usable_cores
+from modelbuild.runtime.session import SessionSettings
 from modelbuild.stage_spec import BenchmarkSpec
 
 PYTORCH = "PyTorch eager"

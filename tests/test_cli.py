@@ -18,20 +18,23 @@ WRONG = [
     (["plna"], "error[CFG]: there is no command 'plna': did you mean 'plan'?"),
     (["wy", "opset=17"], "error[CFG]: there is no command 'wy': did you mean 'why'?"),
     (["frobnicate"], "error[CFG]: there is no command 'frobnicate': choose one of gc, inspect, plan, why"),
-    (["opset=99"], "error[CFG]: there is no opset=99: overrides: choose one of 17, 18, 20, 21, auto"),
+    (["opset=99"], "error[CFG]: there is no opset=99: overrides: choose one of 17, 18, 20, 21, 23, auto"),
     (["opest=17"], "error[CFG]: there is no key 'opest': overrides: did you mean 'opset'?"),
     (["+opest=17"], "error[CFG]: there is no key 'opest': overrides: did you mean 'opset'?"),
     (["model=brt"], "error[CFG]: there is no model=brt: overrides: did you mean 'bert'?"),
-    (["-m", "opset=17,99"], "error[CFG]: there is no opset=99: overrides: choose one of 17, 18, 20, 21, auto"),
+    (["-m", "opset=17,99"], "error[CFG]: there is no opset=99: overrides: choose one of 17, 18, 20, 21, 23, auto"),
     (["model=path"], "error[CFG]: required, and not given: model.source.path: set model.source.path=…"),
     (["session.allow_spinning=1"], "error[CFG]: input should be a valid boolean, got 1: session.allow_spinning"),
     (["opset=17", "plan"], "error[CFG]: Error parsing override 'plan'"),
     (["hydra/launcher=nope"], "error[CFG]: In 'hydra/config': Could not find 'hydra/launcher/nope'"),
     (["opset=17,18"], "error[CFG]: Ambiguous value for argument 'opset='17','18''"),
-    (["plan", "opset=99"], "error[CFG]: there is no opset=99: overrides: choose one of 17, 18, 20, 21, auto"),
+    (["plan", "opset=99"], "error[CFG]: there is no opset=99: overrides: choose one of 17, 18, 20, 21, 23, auto"),
     (["plan", "foo"], "error[CFG]: not an override: 'foo': write key=value"),
     (["why", "opest=17"], "error[CFG]: there is no key 'opest': overrides: did you mean 'opset'?"),
-    (["--cfg", "job", "opset=99"], "error[CFG]: there is no opset=99: overrides: choose one of 17, 18, 20, 21, auto"),
+    (
+        ["--cfg", "job", "opset=99"],
+        "error[CFG]: there is no opset=99: overrides: choose one of 17, 18, 20, 21, 23, auto",
+    ),
     (["gc", "--drry"], "error[CFG]: gc does not take --drry: see python -m modelbuild gc --help"),
     (["stage", "exprt"], "error[CFG]: there is no stage 'exprt': choose one of export, sidecar, optimize, "),
     (["compose", "nope"], "error[CFG]: compose takes the name of a declared build: "),
@@ -144,7 +147,7 @@ def test_debug_shows_the_traceback_and_the_line(debug: str, capsys: pytest.Captu
     code, lines = failed("opset=99", debug, capsys=capsys)
     assert code == 2
     assert lines[0] == "Traceback (most recent call last):"
-    assert lines[-1] == "error[CFG]: there is no opset=99: overrides: choose one of 17, 18, 20, 21, auto"
+    assert lines[-1] == "error[CFG]: there is no opset=99: overrides: choose one of 17, 18, 20, 21, 23, auto"
 
 
 class Broken:

@@ -62,7 +62,7 @@ def reduction(spec: OptimizeSpec, facts: Mapping[str, Any], inputs: Mapping[str,
         layers = len(reducer.layers(form, spec.precision))
         said: dict[str, Any] = {"kind": spec.precision.kind, "layers": layers, "kept_fp32": []}
         if isinstance(spec.precision, HalfPrecision):  # no CPU runs it as a GPU does: the gate measures it there
-            reducer.reduce(form, out, spec.precision)
+            reducer.reduce(form, out, spec.precision, custom_ops=libraries)
             return said
         return said | _within_limits(form, out, reducer, spec.precision, measured)
 
@@ -91,6 +91,7 @@ def _within_limits(
         reducer,
         precision,
         calibration=[batch.inputs for batch in measured.batches],
+        custom_ops=measured.custom_ops,
         measure=measure,
         limit=0.0,
         most=precision.max_fp32_layers,

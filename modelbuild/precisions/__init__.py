@@ -37,11 +37,13 @@ class Reducer(Protocol):
         *,
         keep: frozenset[str] = frozenset(),
         calibration: Sequence[Arrays] = (),
+        custom_ops: Sequence[str] = (),
     ) -> None:
         """Write to the file `out`, its weights in `data_file(out.name)` beside it, the graph in the file `source` with
         all of its linear layers in `precision`, but those in `keep`. `source` is not changed.
 
-        `calibration` are inputs by name to find ranges on, for a precision that needs them. Raises OptimizeError when
+        `calibration` are inputs by name to find ranges on, for a precision that needs them; the operators of the
+        libraries `custom_ops` are known where the graph is run on them. Raises OptimizeError when
         the graph cannot be reduced so, as where it has no linear layer.
         """
         ...

@@ -47,6 +47,7 @@ def reduce(
     *,
     keep: frozenset[str] = frozenset(),
     calibration: Sequence[Arrays] = (),
+    custom_ops: Sequence[str] = (),
 ) -> None:
     """Write the graph in 16 bits. No calibration is needed.
 
@@ -54,7 +55,7 @@ def reduce(
     """
     model = load_model(source)
     common.InlinePass()(model)
-    _infer_types(model, source)
+    _infer_types(model, source, custom_ops)
     common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     every = linear_layers(model)
     left = chosen(every, keep, source)
@@ -220,7 +221,7 @@ def _cast_node(value: ir.Value, dtype: ir.DataType, name: str, beside: ir.Node) 
     return node
 
 
-def _infer_types(model: ir.Model, source: Path) -> None:
+def _infer_types(model: ir.Model, source: Path, custom_ops: Sequence[str]) -> None:
     """Ask ONNX Runtime for the types of values of which the file does not say them. Raises OptimizeError where it does
     not know either.
     """
@@ -228,7 +229,7 @@ def _infer_types(model: ir.Model, source: Path) -> None:
         str(value.name): value for node in model.graph for value in node.outputs if value.name and not value.type
     }
     if untyped:
-        found = {value.name: value.type for value in open_inside(source, list(untyped)).get_outputs()}
+        found = {value.name: value.type for value in open_inside(source, list(untyped), custom_ops).get_outputs()}
         for name, value in untyped.items():
             if found[name] == "tensor(float)":
                 value.dtype = _WIDE

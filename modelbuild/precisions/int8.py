@@ -54,6 +54,7 @@ def reduce(
     *,
     keep: frozenset[str] = frozenset(),
     calibration: Sequence[Arrays] = (),
+    custom_ops: Sequence[str] = (),
 ) -> None:
     """Write the graph with its linear layers in 8 bits. Without calibration data inputs are not smoothed.
 
@@ -65,7 +66,7 @@ def reduce(
     reduced = chosen(every, keep, source)
     _require_finite(reduced)
     groups = _groups(reduced)
-    found = _smoothing(source, model.graph, groups, every, calibration) if calibration else {}
+    found = _smoothing(source, model.graph, groups, every, calibration, custom_ops) if calibration else {}
     reduction = _Reduction(opset=model.opset_imports.get("", 1))
     for group in groups:
         reduction.quantize(group, found.get(group.name))
@@ -114,6 +115,7 @@ def _smoothing(
     groups: Sequence[_Group],
     every: Sequence[LinearLayer],
     calibration: Sequence[Arrays],
+    custom_ops: Sequence[str],
 ) -> Mapping[str, Floats]:
     """The factors of the inputs that are to be smoothed, by name. Inside of subgraphs they cannot be read; and where a
     weight has other readers too, as in ALBERT, it would have to be written for each.
@@ -124,7 +126,7 @@ def _smoothing(
         if group.layers[0].node.graph is graph
         and not group.weights.intersection(layer.weight for layer in every if layer not in group.layers)
     ]
-    samples = sample_rows(source, [group.name for group in alone], calibration)
+    samples = sample_rows(source, [group.name for group in alone], calibration, custom_ops)
     found = {
         group.name: factors(samples[group.name], [layer.matrix() for layer in group.layers])
         for group in alone

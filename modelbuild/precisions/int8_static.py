@@ -62,6 +62,7 @@ def reduce(
     *,
     keep: frozenset[str] = frozenset(),
     calibration: Sequence[Arrays] = (),
+    custom_ops: Sequence[str] = (),
 ) -> None:
     """Write the graph with its linear layers in 8 bits, and the ranges of what they read in `calibration`.
 
@@ -78,16 +79,18 @@ def reduce(
     readers: dict[str, list[LinearLayer]] = {}
     for layer in chosen(top_layers(model), keep, source):
         readers.setdefault(layer.node.inputs[0].name, []).append(layer)
-    ranges = find_ranges(source, list(readers), calibration)
+    ranges = find_ranges(source, list(readers), calibration, custom_ops)
     for name, together in readers.items():
         _quantize(together, ranges[name])
     use_microsoft(model)
     save_model(model, out)
 
 
-def find_ranges(source: Path, names: Sequence[str], calibration: Sequence[Arrays]) -> Mapping[str, Ranges]:
+def find_ranges(
+    source: Path, names: Sequence[str], calibration: Sequence[Arrays], custom_ops: Sequence[str] = ()
+) -> Mapping[str, Ranges]:
     """The ranges of tensors of a graph over the calibration data, channel by channel of their last axis."""
-    session = open_inside(source, names)
+    session = open_inside(source, names, custom_ops)
     wanted = {value.name for value in session.get_inputs()}
     found: dict[str, Ranges] = {}
     for inputs in calibration:

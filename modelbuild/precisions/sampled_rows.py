@@ -25,7 +25,9 @@ class Sample:
     channels: Floats
 
 
-def sample_rows(source: Path, names: Sequence[str], batches: Sequence[Arrays]) -> Mapping[str, Sample]:
+def sample_rows(
+    source: Path, names: Sequence[str], batches: Sequence[Arrays], custom_ops: Sequence[str] = ()
+) -> Mapping[str, Sample]:
     """About 128 rows of each of the tensors, drawn evenly from the batches; a row is what is along the last axis. Rows
     that are not finite are left out, and so are tensors that have no others.
 
@@ -33,7 +35,7 @@ def sample_rows(source: Path, names: Sequence[str], batches: Sequence[Arrays]) -
     """
     if not names:
         return {}  # ONNX Runtime takes no names for those of all outputs
-    session = open_inside(source, names)
+    session = open_inside(source, names, custom_ops)
     wanted = {value.name for value in session.get_inputs()}
     rng = np.random.default_rng(0)  # a first token is not like the others: no rows at fixed places
     drawn: dict[str, list[Floats]] = {name: [] for name in names}

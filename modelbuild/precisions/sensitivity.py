@@ -67,6 +67,7 @@ def reduce_within(
     precision: Precision,
     *,
     calibration: Sequence[Arrays],
+    custom_ops: Sequence[str] = (),
     measure: Measure,
     limit: float,
     most: int,
@@ -79,7 +80,9 @@ def reduce_within(
     """
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".reduced.") as scratch:
         attempts = _Attempts(
-            reduce=lambda file, keep: reducer.reduce(source, file, precision, keep=keep, calibration=calibration),
+            reduce=lambda file, keep: reducer.reduce(
+                source, file, precision, keep=keep, calibration=calibration, custom_ops=custom_ops
+            ),
             measure=measure,
             limit=limit,
             folder=Path(scratch),
@@ -87,7 +90,7 @@ def reduce_within(
         )
         before = attempts.with_kept(())
         if not before >= limit and most > 0:
-            errors = layer_errors(source, reducer, precision, calibration)
+            errors = layer_errors(source, reducer, precision, calibration, custom_ops)
             attempts.fewest(sorted(errors, key=lambda name: -errors[name])[:most])
         attempts.hand_over(out)
         return Kept(layers=attempts.best, before=before, after=attempts.figure, limit=limit, evaluations=attempts.made)
@@ -151,14 +154,18 @@ class _Attempts:
 
 
 def layer_errors(
-    source: Path, reducer: Reducer, precision: Precision, batches: Sequence[Arrays]
+    source: Path,
+    reducer: Reducer,
+    precision: Precision,
+    batches: Sequence[Arrays],
+    custom_ops: Sequence[str] = (),
 ) -> Mapping[str, float]:
     """The squared error of each linear layer's product in `precision`, as a share of the product: for those in no
     subgraph, on rows that they read when the graph runs on the batches.
     """
     reduced = set(reducer.layers(source, precision))
     layers = [layer for layer in top_layers(load_model(source)) if layer.name in reduced]
-    samples = sample_rows(source, sorted({_read(layer) for layer in layers}), batches)
+    samples = sample_rows(source, sorted({_read(layer) for layer in layers}), batches, custom_ops)
     layers = [layer for layer in layers if _read(layer) in samples]
     if not layers:
         return {}

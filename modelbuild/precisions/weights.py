@@ -57,6 +57,7 @@ def reduce(
     *,
     keep: frozenset[str] = frozenset(),
     calibration: Sequence[Arrays] = (),
+    custom_ops: Sequence[str] = (),
 ) -> None:
     """Write the graph with the weights of its linear layers in blocks. No calibration is needed.
 

@@ -124,7 +124,7 @@ def test_a_number_where_text_belongs_is_refused_with_how_to_quote_it() -> None:
 @pytest.mark.parametrize(
     ("changes", "line"),
     [
-        ({"opset.version": 19}, "'19' is not possible: opset.version: choose one of 17, 18, 20, 21, auto"),
+        ({"opset.version": 19}, "'19' is not possible: opset.version: choose one of 17, 18, 20, 21, 23, auto"),
         ({"optimization.kind": "extendd"}, "'extendd' is not possible: optimization.kind: did you mean 'extended'?"),
         ({"task.name": "fill-maks"}, "'fill-maks' is not possible: task.name: did you mean 'fill-mask'?"),
         ({"model.source": {"kind": "pth"}}, "'pth' is not possible: model.source: did you mean 'path'?"),

@@ -205,6 +205,7 @@ def test_whatever_opens_a_session_registers_the_libraries_first() -> None:
         "session._cannot_open",
         "ort_level.save_optimized",
         "tensors.session_of",
+        "inside.open_inside",
     }
     assert all({"register", "session_options"} & calls for calls in opening.values())
 

@@ -59,8 +59,8 @@ def test_levels_are_those_of_onnxruntime(level: str, value: str) -> None:
 
 
 def test_settings_are_the_session_group_with_the_same_defaults() -> None:
-    assert [item.name for item in fields(SessionSettings)] == list(Session.model_fields)
-    assert SessionSettings.from_mapping(Session().model_dump(mode="json")) == SessionSettings()
+    assert [item.name for item in fields(SessionSettings)] == list(Session().settings())
+    assert SessionSettings.from_mapping(Session().settings()) == SessionSettings()
 
 
 @pytest.mark.parametrize(

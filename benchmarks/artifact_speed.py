@@ -107,7 +107,8 @@ def _measured(made: Plan, checkpoint: Checkpoint, sides: Mapping[str, Side], bas
             samples = interleave(processes, batch(checkpoint, shape, rng), plan_, rng)
             label = "x".join(map(str, shape))
             cases[label] = case_of(samples, base, subject)
-            print(f"  {label}: {cases[label]['speed']}", flush=True)
+            said = ", ".join(f"{name} {ratio['median']:.2f}x" for name, ratio in cases[label]["speed"].items())
+            print(f"  {label}: {said}", flush=True)
         load_ms = {name: process.facts.load_ms for name, process in processes.items()}
     return {"cases": rounded(cases), "load_ms": rounded(load_ms), "off_by": differences}
 

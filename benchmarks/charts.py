@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-_WIDTH, _LABEL, _FIGURE = 760, 250, 110
+_WIDTH, _LABEL, _FIGURE = 860, 330, 110
 _BAR, _GAP, _GROUP, _TOP = 15, 5, 26, 34
 _STYLE = (
     "text{font:12px system-ui,sans-serif;fill:#24292f}.title{font-weight:600;font-size:14px}"

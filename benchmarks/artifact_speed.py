@@ -27,6 +27,7 @@ from results import Plan, plan, positive, run_parts, write
 
 from artifacts import (
     OURS,
+    PEERS,
     PYTORCH,
     Source,
     answer,
@@ -37,6 +38,7 @@ from artifacts import (
     linear_layers,
     our_package,
     pytorch_side,
+    without_those_that_fail,
 )
 from modelbuild.measure.exclusive import exclusive
 from modelbuild.measure.processes import WAITING_LIMIT, MeasuredProcess, Samples, interleave, open_processes
@@ -59,8 +61,11 @@ def one_part(made: Plan, part: str) -> dict[str, Any]:
     checkpoint = CHECKPOINTS[part]
     source = Source(checkpoint=checkpoint, folder=made.work / "models" / part, work=made.work)
     write_checkpoint(checkpoint, source.folder)
-    sides = fp32_sides(source, made.chosen.with_, search(made))
-    facts = {"chosen": chosen(made.work / "modelbuild" / "packages" / f"{part}-auto", checkpoint.graph)}
+    sides, failed = without_those_that_fail(fp32_sides(source, made.chosen.with_, search(made)), PEERS)
+    facts = {
+        "failed": failed,
+        "chosen": chosen(made.work / "modelbuild" / "packages" / f"{part}-auto", checkpoint.graph),
+    }
     return {"title": checkpoint.title} | facts | _measured(made, checkpoint, sides, PYTORCH, OURS)
 
 

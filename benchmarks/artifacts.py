@@ -29,6 +29,8 @@ from makers import (
 from measuring import last_line
 from random_models import Checkpoint
 
+from modelbuild.errors import ModelbuildError
+from modelbuild.measure.processes import MeasuredProcess
 from modelbuild.measure.sides import Arrays, Loaded, OnnxruntimeSide, PytorchSide, Side
 from modelbuild.pipeline.fingerprint import host
 from modelbuild.resolve import stage_specs
@@ -114,6 +116,21 @@ def fp32_sides(source: Source, options: Sequence[str], search: Sequence[str]) ->
         package = our_package(f"{checkpoint.name}-{kind}", overrides, source.work)
         sides[name] = graph_side(package / f"{checkpoint.graph}.onnx")
     return sides
+
+
+def without_those_that_fail(
+    sides: Mapping[str, Side], allowed: Sequence[str]
+) -> tuple[dict[str, Side], dict[str, str]]:
+    """The sides that load here, and what the others say, of those whose failure is a finding and no end: `allowed`."""
+    kept, failed = dict(sides), {}
+    for name in allowed:
+        try:
+            with MeasuredProcess(name, sides[name]):
+                continue
+        except ModelbuildError as error:
+            failed[name] = str(error).splitlines()[0]
+            del kept[name]
+    return kept, failed
 
 
 def graph_side(graph: Path) -> OnnxruntimeSide:

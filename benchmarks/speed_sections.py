@@ -39,7 +39,7 @@ def _beside(model: Result) -> str:
 
 
 def _notes(model: Result) -> list[str]:
-    notes = []
+    notes = [f"{name}'s graph does not load: {said}." for name, said in model.get("failed", {}).items()]
     if "chosen" in model:
         notes.append(f"The search of `optimization=auto` chose `{model['chosen']}`.")
     if "linear_layers" in model:

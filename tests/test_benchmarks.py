@@ -29,7 +29,7 @@ from measuring import cost_of, memory_of, parse_status, spread, together, tree
 from random_models import CHECKPOINTS, Checkpoint, into_shards, values, write_checkpoint
 from tables import measured_on
 
-from artifacts import batch, chosen, linear_layers
+from artifacts import batch, chosen, graph_side, linear_layers, without_those_that_fail
 from modelbuild.measure.processes import Samples
 
 ROOT = HERE.parent
@@ -235,6 +235,20 @@ def test_linear_layers_are_counted_by_the_type_of_their_weights(tmp_path: Path) 
     assert linear_layers(tmp_path / "model.onnx") == {"fp32": 1, "quantized": 1}
 
 
+@pytest.mark.slow
+def test_a_peer_whose_graph_does_not_load_is_a_finding(tmp_path: Path) -> None:
+    (tmp_path / "bad.onnx").write_bytes(b"no graph")
+    node = onnx.helper.make_node("Identity", ["x"], ["last_hidden_state"])
+    ends = [onnx.helper.make_tensor_value_info(name, 1, [1]) for name in ("x", "last_hidden_state")]
+    graph = onnx.helper.make_graph([node], "g", ends[:1], ends[1:])
+    model = onnx.helper.make_model(graph, ir_version=10, opset_imports=[onnx.helper.make_opsetid("", 20)])
+    onnx.save(model, str(tmp_path / "good.onnx"))
+    sides = {name: graph_side(tmp_path / f"{name}.onnx") for name in ("good", "bad")}
+    kept, failed = without_those_that_fail(sides, ["good", "bad"])
+    assert list(kept) == ["good"]
+    assert "bad" in failed["bad"]
+
+
 def test_what_a_search_chose_is_read_from_the_manifest(tmp_path: Path) -> None:
     told = {"model": {"kind": "auto", "search": {"chosen": "extended"}}, "encoder_model": {"kind": "none"}}
     (tmp_path / "manifest.json").write_text(json.dumps({"optimization": told}), encoding="utf-8")
@@ -309,6 +323,7 @@ def test_the_page_has_a_section_for_every_result() -> None:
     for heading in ("What a build costs", "How fast the artifacts are", "Memory of export", "Sweeps"):
         assert f"## {heading}" in text
     assert "| Olive | 16.5 s (16 to 17) | 33 s | 1650 MiB | 825 MiB | 165 MiB |" in text
+    assert "Optimum O2's graph does not load: no kernel." in text
     assert "70 linear layers are quantized, 2 are in fp32" in text
     assert "0.9912 at worst" in text
     assert "Loading takes, without imports and disk: PyTorch eager 81 ms, modelbuild 42 ms." in text

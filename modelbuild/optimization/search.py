@@ -219,8 +219,13 @@ def _lost(latencies: Mapping[str, Mapping[str, Floats]], chosen: str, kind: str)
 
 
 def _over_all(latencies: Mapping[str, Mapping[str, Floats]], one: str, other: str) -> str:
-    first, second = (np.concatenate([found[kind] for found in latencies.values()]) for kind in (one, other))
+    first, second = (_medians(latencies, kind) for kind in (one, other))
     return compare(first, second, seed=_SEED).verdict
+
+
+def _medians(latencies: Mapping[str, Mapping[str, Floats]], kind: str) -> Floats:
+    """The median of each round of each shape, `(rounds, 1)`: not all shapes were called as often."""
+    return np.concatenate([np.median(found[kind], axis=1, keepdims=True) for found in latencies.values()])
 
 
 def _move(file: Path, out: Path) -> None:

@@ -57,6 +57,12 @@ def test_one_that_is_slower_than_the_plain_graph_in_one_shape_is_out_however_fas
     assert found["transformer"].why.startswith("slower than none at 4x128: 0.91x (0.9")
 
 
+def test_shapes_may_be_timed_with_different_numbers_of_rounds_and_calls() -> None:
+    slow = {kind: times[:5, :1] for kind, times in latencies(none=30, extended=20).items()}
+    shapes = {"b1_s16": latencies(none=3, extended=2), "b4_s128": slow}
+    assert choose(trials("none", "extended"), shapes) == "extended"
+
+
 def test_the_plain_graph_ships_where_nothing_is_faster() -> None:
     found = trials("none", "extended")
     assert choose(found, {"1x16": latencies(none=1, extended=1.3)}) == "none"

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from modelbuild.optimization.job import Job, Made
-from modelbuild.stage_spec import OptimizeSpec
+if TYPE_CHECKING:  # whoever asks which module it is need not import what that does
+    from modelbuild.optimization.job import Job, Made
+    from modelbuild.stage_spec import OptimizeSpec
 
 # Who does it: `ASKED` for a kind of optimization that is a candidate. What searches, reduces a precision or measures
 # sessions has code and tools of its own, which builds without it do not depend on: it is imported by name.

@@ -33,9 +33,9 @@ from modelbuild.errors import ModelbuildError
 from modelbuild.measure.processes import MeasuredProcess
 from modelbuild.measure.sides import Arrays, Loaded, OnnxruntimeSide, PytorchSide, Side
 from modelbuild.pipeline.fingerprint import host
-from modelbuild.resolve import stage_specs
 from modelbuild.runtime.cores import usable_cores
 from modelbuild.runtime.session import SessionSettings
+from modelbuild.stage_slices import stage_specs
 from modelbuild.stage_spec import BenchmarkSpec
 
 PYTORCH = "PyTorch eager"

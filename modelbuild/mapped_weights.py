@@ -11,6 +11,7 @@ from pathlib import Path
 
 from modelbuild.model_files import PICKLE_SUFFIX, SAFE_SUFFIX
 
+_MAPPINGS = Path("/proc/self/smaps")
 _MAPPING = re.compile(r"([0-9a-f]+)-([0-9a-f]+) \S+ \S+ \S+ \S+ +(.*?)(?: \(deleted\))?$")
 
 
@@ -18,9 +19,9 @@ def release() -> int:
     """Give back the memory of weights that were read through a mapping of their file, and the number of its bytes.
 
     The next look at them reads the file again. A mapping that anything was written into is left alone, for that would
-    be lost. Systems other than Linux keep theirs.
+    be lost. Systems that do not tell what is mapped keep theirs.
     """
-    if sys.platform != "linux":
+    if sys.platform != "linux" or not _MAPPINGS.exists():
         return 0
     library = ctypes.CDLL(None, use_errno=True)
     freed = 0
@@ -33,7 +34,7 @@ def release() -> int:
 def _unwritten() -> Iterator[tuple[int, int]]:
     """The addresses at which weight files are mapped, where no page is one of our own."""
     place: tuple[int, int] | None = None
-    for line in Path("/proc/self/smaps").read_text(encoding="utf-8", errors="replace").splitlines():
+    for line in _MAPPINGS.read_text(encoding="utf-8", errors="replace").splitlines():
         if found := _MAPPING.match(line):
             of_weights = found[3].endswith((SAFE_SUFFIX, PICKLE_SUFFIX))
             place = (int(found[1], 16), int(found[2], 16)) if of_weights else None

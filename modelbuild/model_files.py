@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import PurePosixPath
+
 CONFIG_FILE = "config.json"
 TOKENIZER_CONFIG = "tokenizer_config.json"
 GENERATION_CONFIG = "generation_config.json"
@@ -82,3 +84,8 @@ def is_config(name: str) -> bool:
 def is_pickle(name: str) -> bool:
     """Whether a file of that name is a pickle, which can run code when it is read."""
     return name.endswith(PICKLE_SUFFIX)
+
+
+def vocabularies(tokenizer_folder: str) -> set[str]:
+    """The files of which a folder with a tokenizer has one."""
+    return {(PurePosixPath(tokenizer_folder) / name).as_posix() for name in VOCABULARY_FILES}

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,9 +30,22 @@ from modelbuild.tasks import Task
 from modelbuild.weight_files import stored_shapes
 
 # Where these are installed, transformers imports them with every model: for a way to generate and for losses of object
-# detection, of which nothing is used here. That would be a second of every export.
-transformers.utils.import_utils._sklearn_available = False  # noqa: SLF001
-transformers.utils.import_utils._scipy_available = False  # noqa: SLF001
+# detection, which its models do without here. That would be a second of every export.
+_UNUSED = ("_sklearn_available", "_scipy_available")
+
+
+@contextmanager
+def _without_unused() -> Iterator[None]:
+    """transformers loads a model as if what is unused were not installed. A user's own module may need it."""
+    known = transformers.utils.import_utils
+    before = {name: getattr(known, name) for name in _UNUSED}
+    for name in _UNUSED:
+        setattr(known, name, False)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(known, name, value)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +87,7 @@ def load_original(
     return original
 
 
+@_without_unused()
 def _from_folder(source: FolderFiles, folder: Path, task: Task, scratch: Path | None) -> Original:
     """The original in `folder`, checked."""
     if task.family in ORIGINALS:
@@ -149,6 +163,7 @@ def _require_architecture(config: Mapping[str, Any], task: Task, folder: Path) -
             )
 
 
+@_without_unused()
 def _from_checkpoint(
     source: FolderFiles, folder: Path, weights: Path, task: Task
 ) -> tuple[torch.nn.Module, dict[str, Any]]:
@@ -190,6 +205,7 @@ def _stored_shapes(source: FolderFiles, folder: Path) -> dict[str, Shape]:
     return found
 
 
+@_without_unused()
 def _initialized(source: InitSource, task: Task) -> torch.nn.Module:
     if task.family in ORIGINALS:
         return _library(task).load_initialized(source)

@@ -4,34 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from modelbuild.digest import sha256_json
 from modelbuild.errors import ConfigError, ExportError
 from modelbuild.exporter_spec import FileExporter
 from modelbuild.families import EXPORTED_BY
-from modelbuild.model_files import CONFIG_FILE, MODEL_INDEX, PREPROCESSOR_CONFIG, VOCABULARY_FILES
-from modelbuild.model_spec import ModuleSource, PathSource
+from modelbuild.model_files import CONFIG_FILE, MODEL_INDEX, PREPROCESSOR_CONFIG, vocabularies
+from modelbuild.model_spec import ModuleSource
 from modelbuild.operator_libraries import locate_libraries, location
 from modelbuild.sources import Digest, Located, locate
-from modelbuild.spec import BuildSpec, Session
+from modelbuild.spec import BuildSpec
 from modelbuild.stage_spec import (
-    BenchmarkSpec,
-    ExportSpec,
-    FolderFiles,
-    GraphFiles,
     LibraryFile,
-    OptimizeSpec,
-    PackageSpec,
-    SidecarSpec,
     StageExporter,
-    StageModel,
-    Texts,
-    Timing,
-    ValidateSpec,
 )
-from modelbuild.strict import Strict
 from modelbuild.tasks import TASKS, Preprocessor, TaskName, task_of
 
 
@@ -110,8 +98,7 @@ def _require_kind(task: TaskName, located: Located) -> None:
 def _require_preprocessor(preprocessor: Preprocessor, tokenizer_folder: str, located: Located) -> None:
     """Refuse a folder without what makes inputs here, and not after its export, which may take long."""
     text = preprocessor == "tokenizer"
-    vocabularies = {(PurePosixPath(tokenizer_folder) / name).as_posix() for name in VOCABULARY_FILES}
-    files = vocabularies if text else {PREPROCESSOR_CONFIG}
+    files = vocabularies(tokenizer_folder) if text else {PREPROCESSOR_CONFIG}
     if located.folder is not None and not files & located.files.keys():
         raise ExportError(
             f"no {preprocessor.replace('_', ' ')} files",
@@ -160,84 +147,3 @@ def _task(spec: BuildSpec, config: Mapping[str, Any]) -> TaskName:
         where="task.name",
         hint=f"choose task={'|'.join(told or tasks_of(config) or [task for task in TASKS if task != 'custom'])}",
     )
-
-
-def stage_specs(build: ResolvedBuild, host: Mapping[str, str]) -> dict[str, Strict]:
-    """What each stage depends on: its slice of the build, in the order of the stages."""
-    spec, task, located = build.spec, build.task, build.located
-    weights = located.subset(spec.model.source, weights=True, sidecars=False)
-    sidecars = located.subset(spec.model.source, weights=False, sidecars=True)
-    session, libraries = _without_path(spec).session, build.custom_ops
-    of_graph = libraries if isinstance(build.exporter, GraphFiles) else ()
-    everything = located.subset(spec.model.source, weights=True, sidecars=True)
-    return {
-        "export": ExportSpec(model=weights, task=task, opset=spec.opset, exporter=build.exporter, custom_ops=of_graph),
-        "sidecar": SidecarSpec(model=sidecars, task=task, sidecar=spec.sidecar),
-        "optimize": OptimizeSpec(
-            optimization=spec.optimization,
-            precision=spec.precision,
-            custom_ops=libraries,
-            timing=_timing(spec, session, host),
-            texts=_texts(build, sidecars),
-        ),
-        "validate": ValidateSpec(
-            model=everything,
-            task=task,
-            opset=spec.opset,
-            precision=spec.precision,
-            providers=spec.providers,
-            session=session,
-            validation=spec.validation,
-            custom_ops=libraries,
-            host={} if set(spec.providers.order) == {"cpu"} else dict(host),
-        ),
-        "benchmark": BenchmarkSpec(
-            model=weights,
-            task=task,
-            providers=spec.providers,
-            session=session,
-            benchmark=spec.benchmark,
-            custom_ops=libraries,
-            host=dict(host),
-        ),
-        "package": PackageSpec(
-            build=_without_path(spec), model=everything, origin=_origin(build), task=task, custom_ops=libraries
-        ),
-    }
-
-
-def _timing(spec: BuildSpec, session: Session, host: Mapping[str, str]) -> Timing | None:
-    """What the times depend on that optimize takes; None where it takes none."""
-    if spec.optimization.kind != "auto" and not session.auto:
-        return None
-    return Timing(providers=spec.providers, session=session, host=dict(host))
-
-
-def _texts(build: ResolvedBuild, sidecars: StageModel) -> Texts | None:
-    """What a reduced precision is judged by, where the model reads text and has a tokenizer."""
-    text = "tokenizer" in TASKS[build.task].preprocessors
-    if build.spec.precision.kind == "fp32" or not text or not isinstance(sidecars.source, FolderFiles):
-        return None
-    return Texts(files=sidecars.source.files, tokenizer_folder=TASKS[build.task].tokenizer_folder)
-
-
-def _origin(build: ResolvedBuild) -> dict[str, str]:
-    """Where the model came from, and which graph it is if it was exported elsewhere."""
-    exporter = build.exporter
-    return dict(build.located.origin) | ({"graph": exporter.graph} if isinstance(exporter, GraphFiles) else {})
-
-
-def _without_path(spec: BuildSpec) -> BuildSpec:
-    """The build without paths of this machine, which sources, a `file` and libraries have: what is in the files
-    is told elsewhere.
-    """
-    model, exporter = spec.model, spec.exporter
-    session = spec.session.model_copy(update={"custom_ops": tuple(Path(p).name for p in spec.session.custom_ops)})
-    if isinstance(model.source, PathSource):
-        source = model.source.model_copy(update={"path": Path(model.source.path).name})
-        model = model.model_copy(update={"source": source})
-    if isinstance(model.source, ModuleSource):
-        model = model.model_copy(update={"source": model.source.without_folders()})
-    if isinstance(exporter, FileExporter):
-        exporter = exporter.model_copy(update={"path": Path(exporter.path).name})
-    return spec.model_copy(update={"model": model, "exporter": exporter, "session": session})

@@ -56,7 +56,7 @@ class Optimization(Strict):
 
     kind: Literal["none", "basic", "extended", "transformer", "multi_head_attention", "ort_transformer", "auto"]
     require_fusion: bool = False
-    budget_s: Annotated[float, Field(gt=0)] = 180.0
+    budget_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 180.0
     shapes: Annotated[tuple[tuple[Size, Size], ...], Field(min_length=1)] = ((1, 16), (1, 128), (4, 128))
 
     @model_validator(mode="after")
@@ -145,7 +145,9 @@ class Session(Strict):
     def _keys_belong_together(self) -> Self:
         own = changed(self) - {"auto", "config_entries", "custom_ops"}
         if self.auto and own:
-            raise ValueError(f"session=auto with {min(own)}, which is one of the things that it finds: leave it out")
+            raise ValueError(
+                f"auto=true with {min(own)}, which is one of the things that it finds: choose session=auto"
+            )
         if self.execution_mode == "sequential" and self.inter_op_num_threads > 1:
             raise ValueError("inter_op_num_threads has an effect only with execution_mode=parallel")
         return self
@@ -167,7 +169,7 @@ class Validation(Strict):
     masks_per_size: Annotated[int, Field(ge=1, le=6)] = 2
     include_maximum: bool = False
     cover_embeddings: bool = False
-    cover_gflop: Annotated[float, Field(gt=0)] = 700.0
+    cover_gflop: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 700.0
     oracle_factor: Annotated[float, Field(ge=1, le=100)] = 4.0
     floor: Annotated[float, Field(gt=0, le=1e-2)] = 1e-6
     rtol: Annotated[float, Field(ge=0, le=1)] | None = None
@@ -249,6 +251,18 @@ class BuildSpec(Strict):
             (
                 self.precision.kind in ("int8", "int8_static") and gpu,
                 f"precision={self.precision.kind} is for providers=cpu, and others lack its kernels: choose fp16",
+            ),
+            (
+                self.precision.quantizes and self.optimization.kind == "ort_transformer",
+                f"optimization=ort_transformer hides layers from precision={self.precision.kind}: choose transformer",
+            ),
+            (
+                self.precision.kind != "fp32" and "oracle_factor" in changed(self.validation),
+                f"validation.oracle_factor with precision={self.precision.kind}: its limits are precision.min_…",
+            ),
+            (
+                self.benchmark.kind == "off" and self.benchmark != Benchmark(kind="off"),
+                "benchmark=off with other benchmark keys: nothing is measured; choose benchmark=quick",
             ),
             (
                 self.precision.kind in ("int8_weights", "int4") and "tensorrt" in self.providers.order,

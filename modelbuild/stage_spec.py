@@ -98,7 +98,7 @@ class Texts(Strict):
 
 class OptimizeSpec(Strict):
     """What optimize depends on, beside the exported graph. It depends on a machine where it times something, and on the
-    tokenizer where it reduces a precision and looks at what that does to real text.
+    tokenizer and the processor (`host`) where it quantizes and looks at what that does to real text.
     """
 
     optimization: Optimization
@@ -106,12 +106,14 @@ class OptimizeSpec(Strict):
     custom_ops: tuple[LibraryFile, ...] = ()
     timing: Timing | None = None
     texts: Texts | None = None
+    host: dict[str, str] = {}
 
 
 class ValidateSpec(Strict):
     """What validate depends on, beside the exported and the optimized graph and the sidecar files.
 
-    `host` names the machine that its verdict on other providers than the CPU holds for; for the CPU alone it is empty.
+    `host` names the machine that its verdict on other providers than the CPU holds for; for the CPU alone it is empty,
+    or names the processor, where a quantized graph may give other numbers on another.
     """
 
     model: StageModel

@@ -18,9 +18,10 @@ from modelbuild.exporter_spec import PytorchExporter
 from modelbuild.exporters import EXPORTERS
 from modelbuild.pipeline import STAGE_INPUTS
 from modelbuild.providers import PROVIDERS
-from modelbuild.resolve import ResolvedBuild, stage_specs
+from modelbuild.resolve import ResolvedBuild
 from modelbuild.sources import Located
 from modelbuild.spec import BuildSpec, Opset, Providers
+from modelbuild.stage_slices import stage_specs
 from modelbuild.stages import STAGES
 from modelbuild.tasks import TASKS
 
@@ -50,7 +51,7 @@ ROWS = (
     ("runtime", "decoding", "real_text"),
     ("graph_source", "operator_libraries", "graph_match", "golden_text", "fusions", "golden_image", "precisions"),
     ("exporters", "candidates", "measure", "resolve", "preflight", "render", "checks"),
-    ("diagnosis", "optimization"),
+    ("diagnosis", "optimization", "stage_slices"),
     ("stages",),
     ("config", "pipeline"),
     ("render.terminal",),

@@ -10,8 +10,9 @@ from checkpoints import safe_weights
 from modelbuild.digest import sha256_file
 from modelbuild.errors import ConfigError, ExportError
 from modelbuild.model_spec import InitSource
-from modelbuild.resolve import ResolvedBuild, resolve, stage_specs
+from modelbuild.resolve import ResolvedBuild, resolve
 from modelbuild.spec import BuildSpec
+from modelbuild.stage_slices import stage_specs
 from modelbuild.stage_spec import ExportSpec, FolderFiles, OptimizeSpec, PackageSpec, SidecarSpec, ValidateSpec
 from modelbuild.stages import STAGES
 

@@ -20,7 +20,7 @@ from modelbuild.spec import BuildSpec
 from modelbuild.suggest import did_you_mean
 
 FREE = "*"
-_TAGGED_UNIONS = frozenset({"source", "exporter"})
+_TAGGED_UNIONS = frozenset({"source", "exporter", "precision"})
 
 
 def known_keys(model: type[BaseModel] = BuildSpec, prefix: str = "") -> Iterator[str]:
@@ -80,6 +80,9 @@ def _problems(item: Any, values: Mapping[str, Any]) -> list[Problem]:
             return [Problem("unknown key", dotted, hint)]
         case "union_tag_not_found":
             return [Problem("required, and not given", f"{dotted}.kind", f"set {dotted}.kind=…")]
+        case "missing" if path[0] == "precision":
+            kind = values["precision"]["kind"]
+            return [Problem("required, and not given", dotted, f"choose precision={kind}, which has it")]
         case "missing":
             return [Problem("required, and not given", dotted, f"set {dotted}=…")]
         case "literal_error" | "union_tag_invalid":
@@ -100,7 +103,7 @@ def _problems(item: Any, values: Mapping[str, Any]) -> list[Problem]:
             message = item["msg"][0].lower() + item["msg"][1:]
             scalar = kind == "string_type" and not isinstance(item["input"], dict | list)
             hint = f"quote it: {dotted}=\"'…'\" on the command line, '…' in YAML" if scalar else ""
-            hint = f"write a list: {dotted}=[…]" if kind == "tuple_type" and isinstance(item["input"], str) else hint
+            hint = f"write a list: {dotted}=[…]" if kind == "tuple_type" else hint
             return [Problem(f"{message}, got {json.dumps(item['input'], default=str)[:80]}", dotted, hint)]
 
 
@@ -112,7 +115,7 @@ def _siblings(path: tuple[int | str, ...]) -> list[str]:
 def _owner(path: tuple[int | str, ...], dotted: str) -> str:
     """Which other variant of a tagged union has the last key of `path`, as a hint; nothing where none has."""
     variants = [model for model in _models(path[:-2]) if "kind" in model.model_fields]
-    kinds = [typing.get_args(model.model_fields["kind"].annotation)[0] for model in variants]
+    kinds = ["|".join(typing.get_args(model.model_fields["kind"].annotation)) for model in variants]
     having = [kind for kind, model in zip(kinds, variants, strict=True) if path[-1] in model.model_fields]
     union = dotted.rpartition(".")[0]
     return f"it belongs to {union}={'|'.join(having)}" if len(variants) > 1 and having else ""

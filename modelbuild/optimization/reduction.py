@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 
-from modelbuild.accuracy import Accuracy, accuracy_of
+from modelbuild.accuracy import Accuracy, accuracy_of, what_matters
 from modelbuild.digest import sha256_file
 from modelbuild.errors import OptimizeError
 from modelbuild.interface import Interface
@@ -75,7 +75,7 @@ def _within_limits(
     """Write the graph with as few layers in fp32 as the limits need, and say which, and what was measured."""
     assert isinstance(precision, Int8Precision | WeightsPrecision)
     asked = _Asked(min_cosine=_stricter(precision.min_cosine), min_top_1=_stricter(precision.min_top_1))
-    truth = measured.outputs(form)
+    truth = list(measured.outputs(form))
     seen: dict[float, Accuracy] = {}
 
     def measure(file: Path) -> float:
@@ -112,16 +112,16 @@ class _Measured:
     batches: Sequence[Batch]
     custom_ops: tuple[str, ...]
 
-    def outputs(self, file: Path) -> list[dict[str, Any]]:
-        """What the graph in `file` gives for every batch."""
+    def outputs(self, file: Path) -> Iterator[dict[str, Any]]:
+        """What the graph in `file` gives for each batch, of the outputs that are measured."""
         settings = SessionSettings(allow_spinning=False, custom_ops=self.custom_ops)
-        names = list(self.interface.output_names())
+        names = [output.name for output in what_matters(self.interface)]
         try:
             session = open_session(file, providers=[("cpu", {})], settings=settings)
-            found = [session.run(names, batch.inputs) for batch in self.batches]
+            for batch in self.batches:
+                yield dict(zip(names, session.run(names, batch.inputs), strict=True))
         except Exception as error:
             raise OptimizeError(f"the graph in another precision does not run: {error}") from error
-        return [dict(zip(names, values, strict=True)) for values in found]
 
 
 def _stricter(limit: float) -> float:

@@ -17,7 +17,8 @@ from modelbuild.config.location import packaged
 from modelbuild.digest import write_json, write_text
 from modelbuild.errors import HostError, PackageError
 from modelbuild.pipeline.fingerprint import host, stage_code, stage_tools
-from modelbuild.resolve import ResolvedBuild, stage_specs
+from modelbuild.resolve import ResolvedBuild
+from modelbuild.stage_slices import stage_specs
 
 PARAMS_FILE = "params.yaml"
 LOCATION_FILE = ".source.json"

@@ -51,14 +51,14 @@ def reduce(
 ) -> None:
     """Write the graph in 16 bits. No calibration is needed.
 
-    Raises OptimizeError where a weight is beyond the range of the type, and where there is no linear layer.
+    Raises OptimizeError where a weight is beyond the range of the type, and for a name in `keep` that no layer has.
     """
     model = load_model(source)
     common.InlinePass()(model)
     _infer_types(model, source, custom_ops)
     common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     every = linear_layers(model)
-    left = chosen(every, keep, source)
+    left = chosen(every, keep, source) if keep else every
     kept = {node for layer in every if layer not in left for node in (layer.node, layer.node.inputs[1].producer())}
     _Conversion(narrow=_NARROW[precision.kind], wide=kept | on_positions(model)).convert(model)
     save_model(model, out)

@@ -90,6 +90,8 @@ def find_ranges(
     source: Path, names: Sequence[str], calibration: Sequence[Arrays], custom_ops: Sequence[str] = ()
 ) -> Mapping[str, Ranges]:
     """The ranges of tensors of a graph over the calibration data, channel by channel of their last axis."""
+    if not names:
+        return {}  # ONNX Runtime takes no names for those of all outputs
     session = open_inside(source, names, custom_ops)
     wanted = {value.name for value in session.get_inputs()}
     found: dict[str, Ranges] = {}

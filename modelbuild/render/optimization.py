@@ -19,7 +19,7 @@ def lines(optimization: Mapping[str, Any]) -> list[str]:
 
 def tried(optimization: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Every candidate of every search, in order: its graph, its kind, how many nodes it has, its latencies in ms and
-    its speedups over the exported graph by shape, and what became of it.
+    its speedups over the baseline by shape, and what became of it.
     """
     return [
         {
@@ -35,16 +35,21 @@ def tried(optimization: Mapping[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
+def baselines(optimization: Mapping[str, Any]) -> list[str]:
+    """For each search, the candidate that the others are compared with."""
+    return [facts["search"]["baseline"] for facts in optimization.values() if "search" in facts]
+
+
 def _searched(facts: Mapping[str, Any]) -> str:
     if "search" not in facts:
         return ""
     chosen, trials = facts["search"]["chosen"], facts["search"]["candidates"]
     timed = sum("p50_ms" in trial for trial in trials.values())
     ratios = [ratio["median"] for ratio in trials[chosen].get("speedup", {}).values()]
-    mean = math.exp(math.fsum(map(math.log, ratios)) / len(ratios)) if ratios else 1.0
-    return f"{chosen}, of {len(trials)} tried and {timed} timed; {mean:.2f}x the speed of the exported graph" + (
-        " (other work disturbed the timing)" if facts["search"]["disturbed"] else ""
-    )
+    mean = math.exp(math.fsum(map(math.log, ratios)) / max(len(ratios), 1))
+    faster = f"; {mean:.2f}x the speed of {facts['search']['baseline']}" if ratios else ""
+    busy = " (other work disturbed the timing)" if facts["search"]["disturbed"] else ""
+    return f"{chosen}, of {len(trials)} tried and {timed} timed{faster}{busy}"
 
 
 def _reduced(facts: Mapping[str, Any]) -> str:

@@ -19,7 +19,7 @@ from modelbuild.decoding import DECODERS
 from modelbuild.manifest import GraphRecord, Manifest
 from modelbuild.providers import ort_name
 from modelbuild.render.formats import code, figure, is_number, literal, markdown, percent, plain, pretty, size
-from modelbuild.render.optimization import lines, tried
+from modelbuild.render.optimization import baselines, lines, tried
 from modelbuild.render.snippets import SNIPPETS, preprocessors_in, task_named
 from modelbuild.report import Report
 from modelbuild.signature import TensorSpec
@@ -69,6 +69,7 @@ def _context(manifest: Manifest, validation: Report, benchmark: Report) -> dict[
         "top_modules": TOP_MODULES,
         "optimized": lines(manifest.optimization),
         "tried": tried(manifest.optimization),
+        "baselines": ", ".join(dict.fromkeys(baselines(manifest.optimization))),
     }
 
 

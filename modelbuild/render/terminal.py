@@ -49,10 +49,13 @@ def print_build(outcome: Outcome) -> None:
     table = _table(manifest.name, f"verified ({manifest.validation['status']})" if manifest.verified else "UNVERIFIED")
     table.add_row("stages", _stages(outcome))
     table.add_row("files", _files(manifest))
-    for line in _fusions(read_report(outcome.folder / "optimize" / "report.json")):
+    optimized = read_report(outcome.folder / "optimize" / "report.json")
+    for line in _fusions(optimized):
         table.add_row("fusions", line)
     for line in lines(manifest.optimization):
         table.add_row("optimized", line)
+    if "session" in optimized.facts:
+        table.add_row("session", "{chosen} ships: {reason}".format_map(optimized.facts["session"]))
     for line in validation.facts.get("accuracy", []):
         table.add_row("accuracy", line)
     for line in _latency(manifest.benchmark):

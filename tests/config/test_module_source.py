@@ -10,7 +10,8 @@ from modelbuild.config.schema import known_keys
 from modelbuild.digest import sha256_file
 from modelbuild.errors import ConfigError
 from modelbuild.model_spec import ModuleSource
-from modelbuild.resolve import resolve, stage_specs
+from modelbuild.resolve import resolve
+from modelbuild.stage_slices import stage_specs
 
 SHAPE = ["batch", "sequence", 16]
 INPUT = {"dtype": "float32", "shape": SHAPE}

@@ -26,10 +26,11 @@ from modelbuild.exporter_spec import FileExporter
 from modelbuild.exporters import file
 from modelbuild.graph import MODEL_FILE, read_graph
 from modelbuild.graph_source import OwnGraph, locate_graph, verify_graph
-from modelbuild.resolve import resolve, stage_specs
+from modelbuild.resolve import resolve
 from modelbuild.runtime.session import SessionSettings, open_session
 from modelbuild.signature import TensorSpec
 from modelbuild.spec import Opset
+from modelbuild.stage_slices import stage_specs
 from modelbuild.stage_spec import ExportSpec, GraphFiles
 from modelbuild.stages import export
 from modelbuild.tasks import TASKS, TEXT_INPUTS

@@ -10,7 +10,8 @@ from modelbuild.config.compose import compose
 from modelbuild.digest import sha256_file
 from modelbuild.pipeline import STAGE_INPUTS
 from modelbuild.report import write_report
-from modelbuild.resolve import resolve, stage_specs
+from modelbuild.resolve import resolve
+from modelbuild.stage_slices import stage_specs
 from modelbuild.stages import STAGES, Stage
 
 FAST = ("validation=quick", "benchmark=off")

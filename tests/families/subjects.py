@@ -10,7 +10,8 @@ from families.building import FAST
 from modelbuild.checks.subject import Subject
 from modelbuild.config.compose import compose
 from modelbuild.digest import sha256_file
-from modelbuild.resolve import resolve, stage_specs
+from modelbuild.resolve import resolve
+from modelbuild.stage_slices import stage_specs
 from modelbuild.stage_spec import ValidateSpec
 from modelbuild.stages import validate
 

@@ -26,8 +26,9 @@ from modelbuild.errors import ConfigError, ExportError, InputError, ValidationEr
 from modelbuild.families import causal_lm
 from modelbuild.interface import Interface
 from modelbuild.report import Report, read_report, write_report
-from modelbuild.resolve import resolve, stage_specs
+from modelbuild.resolve import resolve
 from modelbuild.runtime.load import load
+from modelbuild.stage_slices import stage_specs
 from modelbuild.stage_spec import OptimizeSpec, ValidateSpec
 from modelbuild.stages import optimize, validate
 from modelbuild.tasks import TASKS

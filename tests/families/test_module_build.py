@@ -14,8 +14,9 @@ from user_modules import HEAD, spec_of, write_module
 from modelbuild.digest import sha256_file, write_json
 from modelbuild.pipeline import STAGE_INPUTS
 from modelbuild.report import Report, write_report
-from modelbuild.resolve import ResolvedBuild, resolve, stage_specs
+from modelbuild.resolve import ResolvedBuild, resolve
 from modelbuild.runtime import load
+from modelbuild.stage_slices import stage_specs
 from modelbuild.stages import STAGES
 
 # Numbers of three kinds, rows that know of each other, and an axis that is as long as the inputs make it.

@@ -32,8 +32,9 @@ from modelbuild.config.compose import compose
 from modelbuild.digest import sha256_file
 from modelbuild.errors import ConfigError, ExportError, InputError
 from modelbuild.pipeline.fingerprint import stage_code
-from modelbuild.resolve import resolve, stage_specs
+from modelbuild.resolve import resolve
 from modelbuild.runtime.load import load
+from modelbuild.stage_slices import stage_specs
 from modelbuild.tasks import TASKS, TaskName, task_of
 
 pytestmark = pytest.mark.slow

@@ -20,7 +20,7 @@ from modelbuild.digest import sha256_file
 from modelbuild.graph import read_graph
 from modelbuild.pipeline.driver import resolve_here
 from modelbuild.pipeline.project import Workspace
-from modelbuild.resolve import stage_specs
+from modelbuild.stage_slices import stage_specs
 from modelbuild.stage_spec import ExportSpec
 from modelbuild.stages import STAGES, export
 

@@ -16,8 +16,9 @@ from modelbuild.model_spec import PathSource
 from modelbuild.pipeline import fingerprint
 from modelbuild.pipeline.fingerprint import host, stage_code, stage_tools
 from modelbuild.pipeline.project import stage_params
-from modelbuild.resolve import ResolvedBuild, resolve, stage_specs
+from modelbuild.resolve import ResolvedBuild, resolve
 from modelbuild.spec import BuildSpec, Session
+from modelbuild.stage_slices import stage_specs
 from modelbuild.stage_spec import GraphFiles, LibraryFile
 from modelbuild.stages import STAGES
 from modelbuild.strict import Strict

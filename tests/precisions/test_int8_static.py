@@ -158,3 +158,9 @@ def test_a_graph_without_a_linear_layer_is_refused(tmp_path: Path) -> None:
     source = graph_file(tmp_path, [helper.make_node("Relu", ["x"], ["y"])], {}, outputs={"y": ["batch", INPUTS]})
     with pytest.raises(OptimizeError, match="no linear layer"):
         _reduced(source)
+
+
+def test_all_layers_may_be_kept(tmp_path: Path) -> None:
+    source = two_layers(tmp_path)
+    kept = frozenset(int8_static.layers(source, PRECISION))
+    assert distance(source, _reduced(source, keep=kept), some()) == 0

@@ -13,6 +13,7 @@ SEARCHED: dict[str, Any] = {
     "kind": "transformer",
     "search": {
         "chosen": "transformer",
+        "baseline": "none",
         "disturbed": False,
         "candidates": {
             "none": {"nodes": 9, "p50_ms": {"1x16": 2.0}, "speedup": {}, "why": "slower than transformer"},
@@ -32,7 +33,7 @@ def test_a_build_that_was_not_searched_for_says_nothing() -> None:
 
 
 def test_a_search_is_a_line_and_a_table() -> None:
-    assert lines({"model": SEARCHED}) == ["transformer, of 3 tried and 2 timed; 4.00x the speed of the exported graph"]
+    assert lines({"model": SEARCHED}) == ["transformer, of 3 tried and 2 timed; 4.00x the speed of none"]
     rows = tried({"model": SEARCHED})
     assert [(row["kind"], row["nodes"], row["result"]) for row in rows] == [
         ("none", 9, "slower than transformer"),

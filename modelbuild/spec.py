@@ -261,10 +261,6 @@ class BuildSpec(Strict):
                 f"validation.oracle_factor with precision={self.precision.kind}: its limits are precision.min_…",
             ),
             (
-                self.benchmark.kind == "off" and self.benchmark != Benchmark(kind="off"),
-                "benchmark=off with other benchmark keys: nothing is measured; choose benchmark=quick",
-            ),
-            (
                 self.precision.kind in ("int8_weights", "int4") and "tensorrt" in self.providers.order,
                 f"precision={self.precision.kind} with providers=tensorrt, which has no MatMulNBits: choose fp16",
             ),

@@ -77,7 +77,7 @@ def load_original(
     if isinstance(model.source, ModuleFiles):
         return Original(module=_users(model.source, task, folder, weights).eval())
     before = _stamps(model.source, folder)
-    with ThreadPoolExecutor(1) as aside:
+    with ThreadPoolExecutor(1) as aside, _without_unused():
         verified = aside.submit(verify_source, model.source, folder)
         getattr(transformers, task.auto_class, None)  # imports what it needs
         verified.result()

@@ -17,7 +17,8 @@ from random_models import Checkpoint
 from modelbuild.config.compose import compose
 from modelbuild.digest import sha256_file
 from modelbuild.own_process import environment as own_environment
-from modelbuild.pipeline.project import stage_params, write_params
+from modelbuild.pipeline.build_folder import write_params
+from modelbuild.pipeline.project import stage_params
 from modelbuild.resolve import ResolvedBuild, resolve
 
 HERE = Path(__file__).resolve().parent

@@ -24,8 +24,9 @@ from importlib.metadata import version
 from pathlib import Path
 
 from modelbuild.config.compose import compose
+from modelbuild.pipeline.build_folder import write_params
 from modelbuild.pipeline.fingerprint import host
-from modelbuild.pipeline.project import stage_params, write_params
+from modelbuild.pipeline.project import stage_params
 from modelbuild.report import read_report
 from modelbuild.resolve import resolve
 

@@ -25,7 +25,7 @@ Array = npt.NDArray[Any]
 # a wrong mask does.
 _TOLERANCE = 1e-4
 # How many kinds of masks each size is run with: over all sizes, every kind is.
-_MASKS = 3
+_MASKS = 2
 _TINY = float(np.finfo(np.float32).tiny)
 
 

@@ -34,8 +34,27 @@ LONGER = {"spec": 300, "sentences": 500}
 
 # The rooms of the house, from the ground up. A module imports from rows below its own, and from its own room.
 ROWS = (
-    ("", "errors", "suggest", "digest", "config.location", "model_files", "locks", "own_process", "sentences"),
-    ("split_slices", "source_lines", "digest_cache", "single_precision", "mapped_weights", "capture"),
+    (
+        "",
+        "errors",
+        "suggest",
+        "digest",
+        "config.location",
+        "model_files",
+        "locks",
+        "own_process",
+        "sentences",
+        "quick_imports",
+        "quick_rules",
+    ),
+    (
+        "split_slices",
+        "source_lines",
+        "digest_cache",
+        "single_precision",
+        "mapped_weights",
+        "capture",
+    ),
     ("signature", "providers", "session_keys", "report", "masks", "config_fields", "weights", "hierarchy", "node_tags"),
     ("strict",),
     ("interface",),

@@ -21,6 +21,8 @@ from torch.onnx._internal.exporter._registration import ONNXRegistry
 from torch.onnx._internal.fx.passes import type_promotion
 
 from modelbuild.capture.functional import make_functional
+from modelbuild.capture.registry import torchlib
+from modelbuild.quick_rules import only_where_they_match
 
 # What PyTorch takes Python's numbers for beside tensors.
 _TYPES = {float: torch.float32, int: torch.int64, bool: torch.bool}
@@ -56,11 +58,12 @@ def capture(module: torch.nn.Module, call: Call) -> torch.export.ExportedProgram
     raise failed[0]
 
 
+@only_where_they_match()
 def translate(program: torch.export.ExportedProgram, call: Call, opset: int, outputs: Sequence[str]) -> Translation:
     """`program`, which was captured by `call`, as an ONNX graph at `opset`: its inputs and their symbolic sizes are
     called as there, its outputs as given. Raises torch's errors.
     """
-    registry = ONNXRegistry.from_torchlib(opset_version=opset)
+    registry = torchlib(opset)
     hard = make_functional(program.graph, set(get_onnx_implemented_overloads(registry)))
     if hard:
         made = torch.onnx.export(program, (), opset_version=opset, verbose=False)

@@ -9,8 +9,9 @@ import yaml
 
 from modelbuild.config.compose import compose
 from modelbuild.errors import ConfigError
+from modelbuild.pipeline.build_folder import PARAMS_FILE, write_params
 from modelbuild.pipeline.driver import resolve_here
-from modelbuild.pipeline.project import PARAMS_FILE, Workspace, stage_params, write_params
+from modelbuild.pipeline.project import Workspace, stage_params
 from modelbuild.preflight import require_host
 from modelbuild.suggest import did_you_mean
 

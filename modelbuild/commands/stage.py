@@ -8,10 +8,11 @@ from pathlib import Path
 
 from modelbuild.errors import ConfigError
 from modelbuild.pipeline.runner import require_stage, run_stage
+from modelbuild.quick_imports import import_quickly
 
 # What a stage's libraries make as they are imported lives as long as the stage: to look through it for garbage again
 # and again would be a twentieth of an export.
-_COLLECT_AFTER = (50_000, 20, 100)
+_COLLECT_AFTER = (500_000, 20, 100)
 
 
 def run(words: list[str]) -> int:
@@ -22,5 +23,6 @@ def run(words: list[str]) -> int:
         "1"  # a stage reads what it was given: no library may fetch what it would rather have
     )
     gc.set_threshold(*_COLLECT_AFTER)
+    import_quickly()
     run_stage(require_stage(words[0]), Path.cwd())
     return 0

@@ -10,6 +10,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx_ir as ir
 import torch
 from onnx_ir.passes.common import RemoveUnusedNodesPass
@@ -83,9 +84,21 @@ def _write(graph: ir.Model, out: Path) -> None:
             written = 0
             release()
 
+    for value in graph.graph.initializers.values():
+        value.const_value = _in_order(value.const_value)
     name = data_file(out.name)
     ir.save(
         graph, out, external_data=name, max_workers=_WRITERS, max_in_flight_bytes=_IN_FLIGHT_BYTES, callback=on_tensor
+    )
+
+
+def _in_order(tensor: ir.TensorProtocol | None) -> ir.TensorProtocol | None:
+    """A transposed tensor as one that is put in order when it is written; numpy would write number by number."""
+    array = getattr(tensor, "raw", None)
+    if tensor is None or not isinstance(array, np.ndarray) or array.flags.c_contiguous:
+        return tensor
+    return ir.LazyTensor(
+        lambda: ir.Tensor(np.ascontiguousarray(array)), dtype=tensor.dtype, shape=tensor.shape, name=tensor.name
     )
 
 

@@ -41,6 +41,7 @@ from modelbuild.fusions.embedding import fuse_embed_layer_normalization
 from modelbuild.fusions.flat_gemm import unflatten_gemm
 from modelbuild.fusions.linked import save_beside
 from modelbuild.fusions.rotary_positions import expand_rotary_positions, lengthen_rotary_tables
+from modelbuild.quick_rules import only_where_they_match
 
 
 def _rotary_embedding(model: ir.Model) -> None:
@@ -93,6 +94,7 @@ _STEPS: dict[str, Callable[[ir.Model], object]] = {
 FUSIONS = tuple(_STEPS)
 
 
+@only_where_they_match()
 def fuse(model: Path, fused: Path, without: frozenset[str]) -> None:
     """Write to `fused` the graph of `model` after all fusions but those in `without`, weights beside it."""
     graph = ir.load(model)

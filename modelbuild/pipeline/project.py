@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -14,16 +13,11 @@ from typing import Any
 import yaml
 
 from modelbuild.config.location import packaged
-from modelbuild.digest import write_json, write_text
-from modelbuild.errors import HostError, PackageError
+from modelbuild.digest import write_text
+from modelbuild.pipeline.build_folder import host_error, write_params
 from modelbuild.pipeline.fingerprint import host, stage_code, stage_tools
 from modelbuild.resolve import ResolvedBuild
 from modelbuild.stage_slices import stage_specs
-
-PARAMS_FILE = "params.yaml"
-LOCATION_FILE = ".source.json"
-LOG_FOLDER = "logs"
-
 
 # What git need not see of builds; static, because DVC takes back what it adds itself when a later stage fails.
 _IGNORED = """\
@@ -103,14 +97,6 @@ class Workspace:
             yield Path(folder)
 
 
-def host_error(error: OSError, where: Path) -> HostError:
-    """An operating system error as one of ours: disk full, no permission, read-only."""
-    path = error.filename or where
-    return HostError(
-        f"{error.strerror or error}", where=str(path), hint="nothing was published; free or permit it and run again"
-    )
-
-
 def _write_if_new(path: Path, text: str) -> None:
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -134,23 +120,6 @@ def stage_params(build: ResolvedBuild) -> dict[str, dict[str, Any]]:
         stage: {**spec.model_dump(mode="json"), "code": stage_code(stage, spec), "tools": tools[stage]}
         for stage, spec in specs.items()
     }
-
-
-def write_params(folder: Path, params: Mapping[str, Any], locations: Mapping[str, Path]) -> None:
-    """Write `params.yaml`, and beside it where files are on this machine, which no result depends on."""
-    write_text(folder / PARAMS_FILE, yaml.safe_dump(dict(params), sort_keys=True, allow_unicode=True))
-    write_json(folder / LOCATION_FILE, {name: str(path) for name, path in locations.items()})
-
-
-def read_locations(folder: Path) -> dict[str, Path]:
-    """Where files are, by what stages call them, as the last composition of the build in `folder` found them."""
-    try:
-        found: dict[str, str] = json.loads((folder / LOCATION_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise PackageError(
-            "the build was not composed here", where=str(folder), hint="run it with modelbuild or dvc repro"
-        ) from error
-    return {name: Path(path) for name, path in found.items()}
 
 
 def write_adhoc_project(

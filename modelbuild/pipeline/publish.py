@@ -9,7 +9,7 @@ from pathlib import Path
 
 from modelbuild.errors import HostError
 from modelbuild.manifest import FILE_NAME, read_manifest, verify_files
-from modelbuild.pipeline.project import host_error
+from modelbuild.pipeline.build_folder import host_error
 
 
 def publish(package: Path, out: Path) -> None:

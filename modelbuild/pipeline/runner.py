@@ -19,7 +19,7 @@ import yaml
 
 from modelbuild.errors import ConfigError, HostError, Interrupted, ModelbuildError
 from modelbuild.pipeline import STAGE_INPUTS, journal
-from modelbuild.pipeline.project import LOG_FOLDER, PARAMS_FILE, host_error, read_locations
+from modelbuild.pipeline.build_folder import LOG_FOLDER, PARAMS_FILE, host_error, read_locations
 from modelbuild.report import write_metrics, write_report
 from modelbuild.stages import STAGES, Stage
 from modelbuild.strict import Strict

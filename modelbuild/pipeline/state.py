@@ -20,7 +20,7 @@ from dvc.repo import Repo
 from dvc.utils import dict_sha256
 from dvc.utils.serialize import load_yaml
 
-from modelbuild.pipeline.project import PARAMS_FILE
+from modelbuild.pipeline.build_folder import PARAMS_FILE
 from modelbuild.stages import STAGES
 
 Status = Literal["current", "cached", "run"]

@@ -20,7 +20,7 @@ from dvc.repo import Repo
 from modelbuild.errors import HostError, Interrupted, ModelbuildError, PackageError, unforeseen
 from modelbuild.locks import hold
 from modelbuild.pipeline import journal
-from modelbuild.pipeline.project import LOG_FOLDER, host_error
+from modelbuild.pipeline.build_folder import LOG_FOLDER, host_error
 from modelbuild.pipeline.state import StageState, build_states, cached_objects, open_project, project_stages
 from modelbuild.report import read_report, require_passed
 from modelbuild.stages import STAGES

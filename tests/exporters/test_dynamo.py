@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx_ir as ir
 import pytest
 import torch
 
@@ -82,3 +83,14 @@ def test_a_second_trace_is_in_the_report_and_its_reason_in_the_log(
     facts = dynamo.export(taken, TASKS["custom"], traced, 20, None, tmp_path / MODEL_FILE)
     assert facts == {"traces": traces}
     assert capsys.readouterr().out == said
+
+
+def test_transposed_weights_are_put_in_order_as_they_are_written() -> None:
+    stored = np.arange(6, dtype=np.float32).reshape(2, 3)
+    tensor = dynamo._in_order(ir.Tensor(stored.T, name="weight"))
+    assert isinstance(tensor, ir.LazyTensor)
+    assert (tensor.name, tensor.dtype, list(tensor.shape)) == ("weight", ir.DataType.FLOAT, [3, 2])
+    assert tensor.tobytes() == np.ascontiguousarray(stored.T).tobytes()
+    plain = ir.Tensor(stored)
+    assert dynamo._in_order(plain) is plain
+    assert dynamo._in_order(None) is None

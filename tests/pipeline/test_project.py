@@ -19,15 +19,9 @@ from modelbuild.digest import sha256_file
 from modelbuild.errors import ConfigError, HostError, PackageError
 from modelbuild.manifest import FILE_NAME
 from modelbuild.pipeline import state
+from modelbuild.pipeline.build_folder import read_locations, write_params
 from modelbuild.pipeline.driver import resolve_here
-from modelbuild.pipeline.project import (
-    Workspace,
-    adhoc_stages,
-    read_locations,
-    stage_params,
-    write_adhoc_project,
-    write_params,
-)
+from modelbuild.pipeline.project import Workspace, adhoc_stages, stage_params, write_adhoc_project
 from modelbuild.pipeline.publish import publish
 from modelbuild.pipeline.runner import run_stage
 from modelbuild.pipeline.state import build_states, open_project

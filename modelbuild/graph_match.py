@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from modelbuild.batches import random_batches
-from modelbuild.errors import OptimizeError
+from modelbuild.errors import OptimizeError, first_line
 from modelbuild.interface import AxisKind, Interface
 from modelbuild.masks import MASKS
 from modelbuild.report import Check
@@ -29,33 +30,41 @@ _MASKS = 2
 _TINY = float(np.finfo(np.float32).tiny)
 
 
-def match(
-    exported: Path, optimized: Path, signature: Signature, interface: Interface, custom_ops: tuple[str, ...] = ()
-) -> Check:
-    """Compare the two graphs, both run as they are in the file, on batches with every kind of mask. Their custom
-    operators are in the libraries `custom_ops`.
-
-    Raises OptimizeError when one of them does not run.
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """What a graph computes: `outputs`, in the order of `interface`, of each of `batches`. The libraries of its custom
+    operators are `custom_ops`.
     """
-    # Weights that are not packed stay in their file. One session after the other, for the same reason.
-    settings = SessionSettings(
-        graph_optimization_level="none",
-        allow_spinning=False,
-        custom_ops=custom_ops,
-        config_entries={"session.disable_prepacking": "1"},
-    )
+
+    interface: Interface
+    custom_ops: tuple[str, ...]
+    batches: tuple[Batch, ...]
+    outputs: Sequence[Sequence[Array]]
+
+
+def wanted(exported: Path, signature: Signature, interface: Interface, custom_ops: tuple[str, ...] = ()) -> Wanted:
+    """What the graph in the file `exported` computes for batches with every kind of mask. Raises OptimizeError when it
+    does not run.
+    """
     sizes, lengths = _sizes(signature, interface, "batch") or (1, 3), _sizes(signature, interface, "length") or (2, 9)
-    batches = list(
+    batches = tuple(
         random_batches(interface, batches=sizes, sequences=lengths, masks=tuple(MASKS), seed=1, per_size=_MASKS)
     )
+    outputs = _outputs(exported, interface, batches, custom_ops, called="exported")
+    return Wanted(interface=interface, custom_ops=custom_ops, batches=batches, outputs=outputs)
+
+
+def match(wanted: Wanted, optimized: Path) -> Check:
+    """Whether the graph in the file `optimized` computes what is wanted. Raises OptimizeError when it does not run."""
+    interface, batches = wanted.interface, wanted.batches
+    found = _outputs(optimized, interface, batches, wanted.custom_ops, called="optimized")
     try:
-        before, after = (_outputs(path, settings, interface, batches) for path in (exported, optimized))
         cases = [
-            (_differences(wanted, actual, interface, batch), batch.label)
-            for wanted, actual, batch in zip(before, after, batches, strict=True)
+            (_differences(expected, actual, interface, batch), batch.label)
+            for expected, actual, batch in zip(wanted.outputs, found, batches, strict=True)
         ]
     except Exception as error:
-        raise OptimizeError(f"the optimized graph does not run: {error}") from error
+        raise OptimizeError(f"the outputs of the optimized graph cannot be compared: {first_line(error)}") from error
     # Of few values all may be close to zero, so that what is small is said by all batches.
     scales = [max(scale for _, scale in outputs) for outputs in zip(*(found for found, _ in cases), strict=True)]
     worst, where = max(
@@ -85,12 +94,22 @@ def _sizes(signature: Signature, interface: Interface, kind: AxisKind) -> tuple[
 
 
 def _outputs(
-    model: Path, settings: SessionSettings, interface: Interface, batches: Sequence[Batch]
+    model: Path, interface: Interface, batches: Sequence[Batch], custom_ops: tuple[str, ...], called: str
 ) -> list[list[Array]]:
-    session = open_session(model, providers=[("cpu", {})], settings=settings)
+    """The outputs of each batch, of the graph as it is in the file."""
+    settings = SessionSettings(
+        graph_optimization_level="none",
+        allow_spinning=False,
+        custom_ops=custom_ops,
+        config_entries={"session.disable_prepacking": "1"},  # weights that are not packed stay in their file
+    )
     quiet = ort.RunOptions()
     quiet.log_severity_level = 4  # what fails is raised, and said once
-    return [session.run(list(interface.output_names()), batch.inputs, quiet) for batch in batches]
+    try:
+        session = open_session(model, providers=[("cpu", {})], settings=settings)
+        return [session.run(list(interface.output_names()), batch.inputs, quiet) for batch in batches]
+    except Exception as error:
+        raise OptimizeError(f"the {called} graph does not run: {error}") from error
 
 
 def _differences(

@@ -44,8 +44,10 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 def preset(session: Session, name: str) -> Session:
-    """The preset `name`, with the entries of `session` laid over its own, and with its libraries."""
-    entries = {"config_entries": PRESETS[name]["config_entries"] | session.config_entries}
+    """The preset `name`, with the entries of `session` that are no preset's laid over its own, and its libraries."""
+    of_presets = [entry for values in PRESETS.values() for entry in values["config_entries"].items()]
+    asked = {key: value for key, value in session.config_entries.items() if (key, value) not in of_presets}
+    entries = {"config_entries": PRESETS[name]["config_entries"] | asked}
     return session.model_copy(update=PRESETS[name] | entries | {"auto": False})
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from modelbuild.measure.graphs import Case, MeasuredGraph, shapes_of
 from modelbuild.measure.probes import compile_for, count_gflop, gemm_gflops, peak_memory_mib
-from modelbuild.measure.processes import WAITING_LIMIT, MeasuredProcess, Samples, interleave, open_processes
+from modelbuild.measure.processes import WAITING_LIMIT, MeasuredProcess, Samples, interleave, joined, open_processes
 from modelbuild.measure.sides import Side
 from modelbuild.measure.statistics import Latency, Speedup, compare, summarize
 from modelbuild.runtime.cores import usable_cores
@@ -52,15 +52,35 @@ class GraphFigures:
     notes: tuple[str, ...]
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Part:
+    """What processes that were started once gave of one case, and what came of torch.compile there."""
+
+    samples: Samples
+    compile_s: float | None
+    problem: str
+
+
 def measure_graph(
     spec: BenchmarkSpec, graph: MeasuredGraph, sides: Mapping[str, Side], peak: float | None, say: Say
 ) -> GraphFigures:
     """Every case of `graph` on all `sides`, interleaved; `say` is told of each. The peak is measured where it is None.
 
-    Raises what the loading or a call of a side raises; but what torch.compile cannot do is a note.
+    Half of the rounds are those of processes that were opened in one order, and half of others that were opened in the
+    other: the one that is opened first is the slowest (see `processes.started_anew`). Raises what the loading or a call
+    of a side raises; but what torch.compile cannot do is a note.
     """
+    # Apart, because how many orders are drawn depends on how quiet the machine is, and the inputs must not.
+    for_inputs, for_orders = np.random.default_rng(spec.benchmark.seed).spawn(2)
+    cases = list(graph.cases(shapes_of(spec.benchmark), for_inputs))
+    later = spec.benchmark.rounds // 2
+    with open_processes({name: sides[name] for name in reversed(list(sides))}) as processes:
+        first = _parts(spec, processes, cases, spec.benchmark.rounds - later, for_orders)
     with open_processes(sides) as processes:
-        measured = list(_cases(spec, processes, graph, say))
+        second = _parts(spec, processes, cases, later, for_orders)
+        measured = [_measured(spec, *found) for found in zip(cases, first, second, strict=True)]
+        for done in measured:
+            say(_line(done))
         # Asked before the peak and the arithmetic are measured, which take memory of their own.
         kept = {name: process for name, process in processes.items() if name in measured[-1].latency}
         memory = {name: process.ask(peak_memory_mib) for name, process in kept.items()}
@@ -76,38 +96,40 @@ def measure_graph(
         )
 
 
-def _cases(
-    spec: BenchmarkSpec, processes: Mapping[str, MeasuredProcess], graph: MeasuredGraph, say: Say
-) -> Iterator[Measured]:
-    # Apart, because how many orders are drawn depends on how quiet the machine is, and the inputs must not.
-    for_inputs, for_orders = np.random.default_rng(spec.benchmark.seed).spawn(2)
-    usable = dict(processes)
-    for case in graph.cases(shapes_of(spec.benchmark), for_inputs):
-        measured = _measured(spec, usable, case, for_orders)
-        usable = {name: process for name, process in usable.items() if name in measured.latency}
-        say(_line(measured))
-        yield measured
+def _parts(
+    spec: BenchmarkSpec,
+    processes: Mapping[str, MeasuredProcess],
+    cases: Sequence[Case],
+    rounds: int,
+    rng: np.random.Generator,
+) -> list[_Part]:
+    """So many rounds of each case. What torch.compile cannot do once is not asked of it again."""
+    usable, plan = dict(processes), spec.benchmark.model_copy(update={"rounds": rounds})
+    parts = []
+    for case in cases:
+        compile_s, problem = None, ""
+        if "compiled" in usable:
+            compilation = usable["compiled"].ask(compile_for, case.inputs)
+            compile_s = compilation.compile_s
+            if compilation.problem:
+                del usable["compiled"]
+                problem = f"torch.compile does not work here, and eager mode alone is compared: {compilation.problem}"
+        samples = interleave(usable, case.inputs, plan, rng)
+        parts.append(_Part(samples=samples, compile_s=compile_s, problem=problem))
+    return parts
 
 
-def _measured(
-    spec: BenchmarkSpec, processes: Mapping[str, MeasuredProcess], case: Case, rng: np.random.Generator
-) -> Measured:
-    usable, compile_s, problem = dict(processes), None, ""
-    if "compiled" in usable:
-        compilation = usable["compiled"].ask(compile_for, case.inputs)
-        compile_s = compilation.compile_s
-        if compilation.problem:
-            del usable["compiled"]
-            problem = f"torch.compile does not work here, and eager mode alone is compared: {compilation.problem}"
-    samples = interleave(usable, case.inputs, spec.benchmark, rng)
+def _measured(spec: BenchmarkSpec, case: Case, first: _Part, second: _Part) -> Measured:
+    samples = joined([first.samples, second.samples])
+    both = "compiled" in samples.latencies_ms
     return Measured(
         case=case,
         waiting_share=samples.waiting_share,
         latency={name: summarize(times, batch=case.batch) for name, times in samples.latencies_ms.items()},
         speedup=speedup(spec, samples),
-        speedup_over_compiled=speedup(spec, samples, over="compiled") if "compiled" in usable else None,
-        compile_s=compile_s,
-        problem=problem,
+        speedup_over_compiled=speedup(spec, samples, over="compiled") if both else None,
+        compile_s=first.compile_s if both else None,
+        problem=first.problem or second.problem,
     )
 
 

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from functools import reduce
 from typing import Any
 
 import numpy as np
 
 from modelbuild.errors import HostError
-from modelbuild.interface import Interface
 from modelbuild.measure.graphs import MeasuredGraph, Shape
-from modelbuild.measure.processes import WAITING_LIMIT, interleave, open_processes
+from modelbuild.measure.processes import WAITING_LIMIT, started_anew
 from modelbuild.measure.sides import OnnxruntimeSide
 from modelbuild.measure.statistics import Floats, Speedup, compare
 from modelbuild.runtime.session import ProviderChoice, SessionSettings, session_options
 from modelbuild.session_presets import PRESETS, preset
-from modelbuild.spec import Benchmark, Session
+from modelbuild.spec import Benchmark, Providers, Session
 
 Demand = tuple[int, int]
 CaseLatencies = Mapping[str, Floats]
@@ -66,26 +65,22 @@ class PresetLatencies:
         return PresetLatencies(by_preset=cases, disturbed=self.disturbed or other.disturbed)
 
 
-def measure_presets(
-    model: Path,
-    interface: Interface,
-    *,
+def best_preset(
+    graphs: Sequence[MeasuredGraph],
     session: Session,
-    providers: Sequence[ProviderChoice],
-    allow_fallback: bool,
+    providers: Providers,
     custom_ops: Sequence[str],
     shapes: Sequence[Shape],
     plan: Benchmark,
 ) -> Recommendation:
-    """Every preset, with the entries of `session`, on the file `model` for each of `shapes` (batch, length), as `plan`
-    says, and the one to use.
+    """Every preset, with the entries of `session` that are no preset's, on all `graphs` for each of `shapes` (batch,
+    length), as `plan` says, and the one to use. The caller sees to it that nothing else is measured meanwhile.
 
     Raises what opening a session raises, and HostError when a process dies.
     """
-    graph = MeasuredGraph(name="model", several=False, file=model, interface=interface)
-    settings = preset_settings(session, providers, custom_ops)
-    measured = preset_latencies(graph, settings, providers, allow_fallback, shapes, plan)
-    return recommend(measured, demands(settings), seed=plan.seed)
+    settings = preset_settings(session, providers.choices(), custom_ops)
+    measured = [_latencies(graph, settings, providers, shapes, plan) for graph in graphs]
+    return recommend(reduce(PresetLatencies.joined, measured), demands(settings), seed=plan.seed)
 
 
 def preset_settings(
@@ -103,35 +98,32 @@ def preset_settings(
     }
 
 
-def preset_latencies(
+def _latencies(
     graph: MeasuredGraph,
     settings: Mapping[str, SessionSettings],
-    providers: Sequence[ProviderChoice],
-    allow_fallback: bool,
+    providers: Providers,
     shapes: Sequence[Shape],
     plan: Benchmark,
 ) -> PresetLatencies:
-    """Sessions with `settings`, by name, each in a process of its own and interleaved, on every case of `graph`."""
+    """Sessions with `settings`, by name, each in a process of its own and interleaved, on every case of `graph`; every
+    round with new processes."""
     for_inputs, for_orders = np.random.default_rng(plan.seed).spawn(2)
     sides = {
         name: OnnxruntimeSide(
             model=graph.file,
             outputs=graph.interface.output_names(),
-            providers=tuple(providers),
+            providers=providers.choices(),
             settings=chosen,
-            allow_fallback=allow_fallback,
+            allow_fallback=providers.allow_fallback,
         )
         for name, chosen in settings.items()
     }
-    found: dict[str, dict[str, Floats]] = {name: {} for name in settings}
-    disturbed = False
-    with open_processes(sides) as processes:
-        for case in graph.cases(shapes, for_inputs):
-            samples = interleave(processes, case.inputs, plan, for_orders)
-            disturbed |= (samples.waiting_share or 0.0) > WAITING_LIMIT
-            for name, times in samples.latencies_ms.items():
-                found[name][case.label] = times
-    return PresetLatencies(by_preset=found, disturbed=disturbed)
+    cases = {case.label: case.inputs for case in graph.cases(shapes, for_inputs)}
+    measured = started_anew(sides, cases, plan, for_orders)
+    return PresetLatencies(
+        by_preset={name: {label: found.latencies_ms[name] for label, found in measured.items()} for name in settings},
+        disturbed=any((found.waiting_share or 0.0) > WAITING_LIMIT for found in measured.values()),
+    )
 
 
 def demands(settings: Mapping[str, SessionSettings]) -> dict[str, Demand]:

@@ -148,6 +148,39 @@ def interleave(
     return quietest(rounds, plan.rounds)
 
 
+def started_anew(
+    sides: Mapping[str, Side], cases: Mapping[str, Arrays], plan: Benchmark, rng: np.random.Generator
+) -> dict[str, Samples]:
+    """By case, `plan.rounds` rounds, each in processes that are started for it in an order drawn from `rng`.
+
+    Where the memory of a process lies makes it up to 5 % faster or slower for as long as it lives, and the one that is
+    opened first is the slowest: of two processes of one file, one is then "faster" in every round. Rounds of new
+    processes are independent.
+    """
+    single = plan.model_copy(update={"rounds": 1})
+    found: dict[str, list[Samples]] = {label: [] for label in cases}
+    for _ in range(plan.rounds):
+        with open_processes(in_new_order(sides, rng)) as processes:
+            for label, inputs in cases.items():
+                found[label].append(interleave({name: processes[name] for name in sides}, inputs, single, rng))
+    return {label: joined(parts) for label, parts in found.items()}
+
+
+def in_new_order(sides: Mapping[str, Side], rng: np.random.Generator) -> dict[str, Side]:
+    """The sides, in an order drawn from `rng`: what is to be opened first."""
+    return {name: sides[name] for name in rng.permutation(list(sides))}
+
+
+def joined(parts: Sequence[Samples]) -> Samples:
+    """The rounds of several measurements, one after the other, of the sides that are in all of them."""
+    waited = [part.waiting_share for part in parts if part.waiting_share is not None]
+    sides = [name for name in parts[-1].latencies_ms if all(name in part.latencies_ms for part in parts)]
+    return Samples(
+        latencies_ms={name: np.concatenate([part.latencies_ms[name] for part in parts]) for name in sides},
+        waiting_share=float(np.median(waited)) if len(waited) == len(parts) else None,
+    )
+
+
 def quietest(rounds: Sequence[Mapping[str, Block]], count: int) -> Samples:
     """The samples of the `count` rounds in which the sides, by name, waited least for a core."""
     kept = sorted(rounds, key=_waiting)[:count]

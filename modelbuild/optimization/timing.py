@@ -1,9 +1,10 @@
-"""Candidates of a search beside each other: a process each, in interleaved blocks, as far as a budget reaches."""
+"""Candidates of a search beside each other, started anew several times, as far as a budget reaches."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -11,7 +12,14 @@ from modelbuild.errors import ModelbuildError
 from modelbuild.measure.exclusive import exclusive
 from modelbuild.measure.graphs import Case, MeasuredGraph
 from modelbuild.measure.probes import run_block
-from modelbuild.measure.processes import MeasuredProcess, Samples, interleave, open_processes
+from modelbuild.measure.processes import (
+    MeasuredProcess,
+    Samples,
+    in_new_order,
+    interleave,
+    joined,
+    open_processes,
+)
 from modelbuild.measure.sides import Arrays, OnnxruntimeSide
 from modelbuild.optimization.job import Job
 from modelbuild.optimization.trials import Trial, say
@@ -20,31 +28,61 @@ from modelbuild.session_presets import preset
 from modelbuild.spec import Benchmark
 from modelbuild.stage_spec import OptimizeSpec, Timing
 
-_FEWEST_ROUNDS, _MOST_ROUNDS, _RUNS = 5, 25, 3
+_STARTS, _MOST_ROUNDS, _RUNS = 5, 5, 3
 _SEED = 0
 
 
 def timed(job: Job, spec: OptimizeSpec, trials: Mapping[str, Trial], budget_s: float) -> dict[str, Samples]:
-    """The candidates that can ship beside each other, by shape; nothing where there is one alone. Notes at each what it
-    took; one that does not run where it is to run loses its file.
+    """The candidates that can ship beside each other, by shape: the median of each in every start, `(starts, 1)`;
+    nothing where there is one alone. Notes at each what it took; one that does not run where it is to run loses its
+    file.
     """
     assert spec.timing is not None
     for_inputs, for_orders = np.random.default_rng(_SEED).spawn(2)
     graph = MeasuredGraph(name="model", several=False, file=job.source, interface=job.interface)
     cases = list(graph.cases(spec.optimization.shapes, for_inputs))
     with exclusive("benchmark", say):
+        deadline = time.monotonic() + budget_s
         sides = {kind: _side(job, spec.timing, trial) for kind, trial in trials.items()}
         for kind, side in sides.items():
             _require_runs(trials[kind], side, cases)
         running = {kind: side for kind, side in sides.items() if trials[kind].file}
         if len(running) < 2:
             return {}
-        with open_processes(running) as processes:
-            samples = _samples(processes, cases, budget_s, for_orders)
-    for kind, process in processes.items():
+        starts = [_started(running, cases, (deadline, number), for_orders) for number in range(_STARTS)]
+    samples = {case.label: joined([start.samples[case.label] for start in starts]) for case in cases}
+    for kind in running:
         medians = {shape: float(np.median(found.latencies_ms[kind])) for shape, found in samples.items()}
-        trials[kind].facts |= {"load_ms": process.facts.load_ms, "p50_ms": medians}
+        load_ms = float(np.median([start.load_ms[kind] for start in starts]))
+        trials[kind].facts |= {"load_ms": load_ms, "p50_ms": medians}
     return samples
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Start:
+    """What was measured with processes that were started once: medians `(1, 1)` by shape, and load times."""
+
+    samples: Mapping[str, Samples]
+    load_ms: Mapping[str, float]
+
+
+def _started(
+    sides: Mapping[str, OnnxruntimeSide], cases: Sequence[Case], when: tuple[float, int], rng: np.random.Generator
+) -> _Start:
+    """Every candidate on every shape, opened anew in another order, in the share of the time until the deadline that
+    the start of this number has.
+    """
+    deadline, number = when
+    found: dict[str, Samples] = {}
+    with open_processes(in_new_order(sides, rng)) as processes:
+        until = time.monotonic() + (deadline - time.monotonic()) / (_STARTS - number)
+        for place, case in enumerate(cases):
+            share_s = (until - time.monotonic()) / (len(cases) - place)
+            samples = interleave(processes, case.inputs, _plan(processes, case.inputs, share_s), rng)
+            medians = {kind: np.median(times, keepdims=True) for kind, times in samples.latencies_ms.items()}
+            found[case.label] = replace(samples, latencies_ms={kind: medians[kind] for kind in sides})
+        say(f"timed, start {number + 1} of {_STARTS}: {', '.join(sides)}")
+        return _Start(samples=found, load_ms={kind: process.facts.load_ms for kind, process in processes.items()})
 
 
 def cut(job: Job, shapes: Sequence[tuple[int, int]]) -> list[str]:
@@ -75,22 +113,9 @@ def _require_runs(trial: Trial, side: OnnxruntimeSide, cases: Sequence[Case]) ->
         trial.fails(error)
 
 
-def _samples(
-    processes: Mapping[str, MeasuredProcess], cases: Sequence[Case], budget_s: float, rng: np.random.Generator
-) -> dict[str, Samples]:
-    """Every candidate by shape, in as many rounds as the budget allows, and in five at least."""
-    found: dict[str, Samples] = {}
-    deadline = time.monotonic() + budget_s
-    for number, case in enumerate(cases):
-        share_s = (deadline - time.monotonic()) / (len(cases) - number)
-        found[case.label] = interleave(processes, case.inputs, _plan(processes, case.inputs, share_s), rng)
-        say(f"{case.label}: {', '.join(processes)}: timed")
-    return found
-
-
 def _plan(processes: Mapping[str, MeasuredProcess], inputs: Arrays, share_s: float) -> Benchmark:
-    """As many rounds as fit into `share_s` seconds, by what one call of every candidate takes, and at least five; with
-    one call in a block where not even those fit.
+    """As many rounds as fit into `share_s` seconds, by what one call of every candidate takes, and at least one; with
+    one call in a block where not even that fits.
     """
     for process in processes.values():
         process.ask(run_block, inputs, 1)
@@ -98,6 +123,6 @@ def _plan(processes: Mapping[str, MeasuredProcess], inputs: Arrays, share_s: flo
     for process in processes.values():
         process.ask(run_block, inputs, 1)
     call_s = (time.monotonic() - began) / 2  # each block has a call before it that does not count
-    runs = _RUNS if call_s * (1 + _RUNS) * _FEWEST_ROUNDS <= share_s else 1
-    rounds = min(max(int(share_s / (call_s * (1 + runs))), _FEWEST_ROUNDS), _MOST_ROUNDS)
-    return Benchmark(kind="quick", rounds=rounds, runs=runs, warmup=1)
+    runs = _RUNS if call_s * (1 + _RUNS) <= share_s else 1
+    rounds = min(max(int(share_s / (call_s * (1 + runs))), 1), _MOST_ROUNDS)
+    return Benchmark(kind="quick", runs=runs, warmup=1).model_copy(update={"rounds": rounds})

@@ -20,7 +20,6 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from modelbuild.errors import OptimizeError
 from modelbuild.precision_spec import Precision
 from modelbuild.precisions import Arrays
 from modelbuild.precisions.linear_layers import (
@@ -31,6 +30,7 @@ from modelbuild.precisions.linear_layers import (
     linear_layers,
     load_model,
     replace_node,
+    require_finite,
     save_model,
     use_microsoft,
 )
@@ -64,7 +64,7 @@ def reduce(
     model = load_model(source)
     every = linear_layers(model)
     reduced = chosen(every, keep, source)
-    _require_finite(reduced)
+    require_finite(reduced)
     groups = _groups(reduced)
     found = _smoothing(source, model.graph, groups, every, calibration, custom_ops) if calibration else {}
     reduction = _Reduction(opset=model.opset_imports.get("", 1))
@@ -72,16 +72,6 @@ def reduce(
         reduction.quantize(group, found.get(group.name))
     use_microsoft(model)
     save_model(model, out)
-
-
-def _require_finite(layers: Sequence[LinearLayer]) -> None:
-    for layer in layers:
-        if not np.isfinite(layer.matrix()).all():
-            raise OptimizeError(
-                f"the weight {layer.weight.name} has values that are not finite",
-                where=layer.name,
-                hint="check the weights, or choose precision=fp32",
-            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -86,6 +86,17 @@ def chosen(layers: Sequence[LinearLayer], keep: frozenset[str], source: Path) ->
     return [layer for layer in layers if layer.name not in keep]
 
 
+def require_finite(layers: Sequence[LinearLayer]) -> None:
+    """Raise OptimizeError, naming it, when a weight has values that are not finite: it has no scale."""
+    for layer in layers:
+        if not np.isfinite(layer.matrix()).all():
+            raise OptimizeError(
+                f"the weight {layer.weight.name} has values that are not finite",
+                where=layer.name,
+                hint="check the weights, or choose precision=fp32",
+            )
+
+
 def constant(value: ir.Value | None) -> npt.NDArray[Any] | None:
     """The values of a constant; None for what is none, as is a default that whoever runs the graph may replace."""
     if value is None or value.is_graph_input():

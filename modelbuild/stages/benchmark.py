@@ -10,7 +10,6 @@ import sys
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +19,13 @@ from modelbuild.measure.beside import GraphFigures, measure_graph
 from modelbuild.measure.exclusive import exclusive
 from modelbuild.measure.graphs import MeasuredGraph, measured_graphs, shapes_of
 from modelbuild.measure.loading import load_times
-from modelbuild.measure.presets import PresetLatencies, demands, preset_latencies, preset_settings, recommend
+from modelbuild.measure.presets import best_preset
 from modelbuild.measure.sides import CompiledSide, OnnxruntimeSide, PytorchSide, Side
 from modelbuild.measure.statistics import RESAMPLES, compare, rounded
 from modelbuild.operator_libraries import verified_libraries
 from modelbuild.report import Report
 from modelbuild.runtime.session import SessionSettings, session_options
 from modelbuild.session_presets import settled
-from modelbuild.spec import Session
 from modelbuild.stage_spec import BenchmarkSpec
 
 SPEC = BenchmarkSpec
@@ -174,14 +172,10 @@ def _loading(job: _Job, graph: MeasuredGraph) -> dict[str, Any]:
 def _sessions(job: _Job) -> dict[str, Any]:
     """Every session preset on all graphs, and the one to use here: on fewer rounds and smaller batches."""
     spec, plan = job.spec, job.spec.benchmark
-    providers = spec.providers.choices()
-    settings = preset_settings(Session(), providers, job.settings.custom_ops)
     fewer = plan.model_copy(update={"rounds": max(_FEWEST_ROUNDS, plan.rounds // 2)})
     smaller = plan.model_copy(update={"batch_sizes": tuple(sorted(set(plan.batch_sizes))[:2])})
-    _say(f"measuring the session presets {', '.join(settings)}")
-    fallback, shapes = spec.providers.allow_fallback, shapes_of(smaller)
-    found = [preset_latencies(graph, settings, providers, fallback, shapes, fewer) for graph in job.graphs]
-    best = recommend(reduce(PresetLatencies.joined, found), demands(settings), seed=plan.seed)
+    _say("measuring the session presets")
+    best = best_preset(job.graphs, spec.session, spec.providers, job.settings.custom_ops, shapes_of(smaller), fewer)
     _say(f"session={best.preset} is best here: {best.reason}")
     return best.facts()
 

@@ -13,20 +13,20 @@ from onnx import TensorProto, helper
 from modelbuild.config.location import packaged
 from modelbuild.errors import HostError, PackageError
 from modelbuild.interface import Axis, Input, Interface, Output
-from modelbuild.measure.graphs import Shape
+from modelbuild.measure.graphs import MeasuredGraph, Shape
 from modelbuild.measure.presets import (
     Demand,
     PresetLatencies,
     Recommendation,
+    best_preset,
     demand,
     demands,
-    measure_presets,
     preset_settings,
     recommend,
 )
 from modelbuild.runtime.session import SessionSettings
 from modelbuild.session_presets import PRESETS, preset
-from modelbuild.spec import Benchmark, Session
+from modelbuild.spec import Benchmark, Providers, Session
 
 PLAN = Benchmark(kind="quick", rounds=5, runs=2, warmup=1)
 DEMANDS: dict[str, Demand] = {"edge": (1, 0), "latency": (4, 1), "throughput": (6, 2)}
@@ -50,16 +50,8 @@ def write_graph(path: Path) -> None:
 
 
 def measure(model: Path, *shapes: Shape) -> Recommendation:
-    return measure_presets(
-        model,
-        INTERFACE,
-        session=Session(auto=True),
-        providers=[("cpu", {})],
-        allow_fallback=False,
-        custom_ops=(),
-        shapes=shapes,
-        plan=PLAN,
-    )
+    graph = MeasuredGraph(name="model", several=False, file=model, interface=INTERFACE)
+    return best_preset([graph], Session(auto=True), Providers(order=("cpu",)), (), shapes, PLAN)
 
 
 def measured(**cases: dict[str, float]) -> PresetLatencies:
@@ -153,6 +145,12 @@ def test_entries_of_the_user_are_laid_over_those_of_the_preset() -> None:
     for name, settings in found.items():
         assert settings.config_entries == PRESETS[name]["config_entries"] | own
         assert settings.custom_ops == ("/lib/mine.so",)
+
+
+def test_entries_of_a_preset_are_not_laid_over_another() -> None:
+    chosen = preset(Session(config_entries={"session.set_denormal_as_zero": "1"}), "latency")
+    assert preset(chosen, "edge").config_entries == {"session.set_denormal_as_zero": "1"}
+    assert preset(chosen, "latency").config_entries == chosen.config_entries
 
 
 def test_edge_demands_least_of_any_machine() -> None:

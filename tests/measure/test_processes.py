@@ -4,7 +4,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,17 @@ from onnx import TensorProto, helper
 from pydantic import JsonValue
 
 from modelbuild.errors import ExportError, HostError, PackageError
+from modelbuild.measure import processes
 from modelbuild.measure.probes import Block, count_gflop, gemm_gflops, peak_memory_mib, run_block
-from modelbuild.measure.processes import MeasuredProcess, interleave, open_processes, quietest
+from modelbuild.measure.processes import (
+    MeasuredProcess,
+    Samples,
+    interleave,
+    joined,
+    open_processes,
+    quietest,
+    started_anew,
+)
 from modelbuild.measure.sides import OnnxruntimeSide, PytorchSide, Side
 from modelbuild.model_spec import InitSource
 from modelbuild.runtime.session import SessionSettings
@@ -132,6 +142,33 @@ def test_interleave_gives_rounds_of_runs_for_each_side(side: OnnxruntimeSide) ->
     for latencies in samples.latencies_ms.values():
         assert latencies.shape == (5, 2)
         assert (latencies > 0).all()
+
+
+def test_every_round_has_processes_of_its_own_opened_in_another_order(
+    side: OnnxruntimeSide, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[list[str]] = []
+
+    def noted(sides: Mapping[str, Side]) -> AbstractContextManager[dict[str, MeasuredProcess]]:
+        opened.append(list(sides))
+        return open_processes(sides)
+
+    monkeypatch.setattr(processes, "open_processes", noted)
+    cases = {"a": INPUTS, "b": INPUTS}
+    samples = started_anew({"one": side, "two": side}, cases, PLAN, np.random.default_rng(0))
+    assert len(opened) == PLAN.rounds
+    assert sorted({tuple(names) for names in opened}) == [("one", "two"), ("two", "one")]
+    for found in samples.values():
+        assert {name: times.shape for name, times in found.latencies_ms.items()} == {"one": (5, 2), "two": (5, 2)}
+
+
+def test_joined_are_the_rounds_of_the_sides_that_are_in_all() -> None:
+    one = Samples(latencies_ms={"a": np.ones((2, 3)), "b": np.ones((2, 3))}, waiting_share=0.1)
+    two = Samples(latencies_ms={"a": np.zeros((1, 3))}, waiting_share=0.3)
+    both = joined([one, two])
+    assert {name: times.mean(axis=1).tolist() for name, times in both.latencies_ms.items()} == {"a": [1, 1, 0]}
+    assert both.waiting_share == pytest.approx(0.2)
+    assert joined([one, Samples(latencies_ms=two.latencies_ms, waiting_share=None)]).waiting_share is None
 
 
 def test_the_rounds_with_the_least_waiting_count() -> None:

@@ -111,7 +111,7 @@ def test_every_side_is_measured_on_the_same_cases(tmp_path: Path, out: Path, cap
     for preset in facts["sessions"]["presets"].values():
         assert set(preset["p50_ms"]) == set(shapes)
     said = capfd.readouterr().err
-    for progress in ("loading model", "b4_s16: ", "model loads in ", "measuring the session presets ", "session="):
+    for progress in ("loading model", "b4_s16: ", "model loads in ", "measuring the session presets", "session="):
         assert said.count(f"benchmark: {progress}") == 1
     check_tables(out / benchmark.PLOTS, facts["cases"])
 

@@ -23,7 +23,7 @@ from modelbuild.candidates import ort_level, transformer
 from modelbuild.errors import OptimizeError
 from modelbuild.fusions import torchscript
 from modelbuild.graph import MODEL_FILE, read_graph
-from modelbuild.graph_match import match
+from modelbuild.graph_match import match, wanted
 from modelbuild.masks import MASKS
 from modelbuild.precision_spec import Fp32Precision
 from modelbuild.report import Report, read_report, write_report
@@ -270,7 +270,7 @@ def test_an_output_with_infinities_is_compared_where_it_is_finite(tmp_path: Path
 
     def worst(**changes: float) -> float | None:
         other = _infinite_where_an_id_is_0(tmp_path / "b", **changes)
-        return match(exported, other, read_graph(exported).signature, IDS).worst
+        return match(wanted(exported, read_graph(exported).signature, IDS), other).worst
 
     assert worst() == 0
     assert worst(factor=1.5) == pytest.approx(0.5)
@@ -297,6 +297,6 @@ def test_a_batch_of_values_close_to_zero_is_judged_by_those_of_all_batches(
     offset: float, passed: bool, tmp_path: Path
 ) -> None:
     exported, other = _id_plus(tmp_path / "a", 0.0), _id_plus(tmp_path / "b", offset)
-    check = match(exported, other, read_graph(exported).signature, IDS)
+    check = match(wanted(exported, read_graph(exported).signature, IDS), other)
     assert check.passed is passed
     assert check.worst == pytest.approx(offset / 2, rel=0.05)

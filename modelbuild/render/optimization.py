@@ -26,7 +26,7 @@ def tried(optimization: Mapping[str, Any]) -> list[dict[str, Any]]:
             "graph": name,
             "kind": kind,
             "nodes": trial.get("nodes"),
-            "p50_ms": trial.get("p50_ms", {}),
+            "latency_ms": trial.get("latency_ms", {}),
             "speedup": {shape: ratio["median"] for shape, ratio in trial.get("speedup", {}).items()},
             "result": trial["why"] or "ships",
         }
@@ -44,7 +44,7 @@ def _searched(facts: Mapping[str, Any]) -> str:
     if "search" not in facts:
         return ""
     chosen, trials = facts["search"]["chosen"], facts["search"]["candidates"]
-    timed = sum("p50_ms" in trial for trial in trials.values())
+    timed = sum("latency_ms" in trial for trial in trials.values())
     ratios = [ratio["median"] for ratio in trials[chosen].get("speedup", {}).values()]
     mean = math.exp(math.fsum(map(math.log, ratios)) / max(len(ratios), 1))
     faster = f"; {mean:.2f}x the speed of {facts['search']['baseline']}" if ratios else ""

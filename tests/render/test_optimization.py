@@ -19,7 +19,8 @@ SEARCHED: dict[str, Any] = {
             "none": {"nodes": 9, "latency_ms": {"1x16": 2.0}, "speedup": {}, "why": "slower than transformer"},
             "extended": {"why": "wrong: it crashed"},
             "transformer": {
-                "nodes": 3, "latency_ms": {"1x16": 1.0}, "speedup": {"1x16": ratio(2.0), "4x128": ratio(8.0)}, "why": "",
+                "nodes": 3, "latency_ms": {"1x16": 1.0}, "why": "",
+                "speedup": {"1x16": ratio(2.0), "4x128": ratio(8.0)},
             },
         },
     },

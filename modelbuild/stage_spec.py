@@ -147,3 +147,13 @@ class PackageSpec(Strict):
     origin: dict[str, str]
     task: TaskName
     custom_ops: tuple[LibraryFile, ...] = ()
+
+
+SPECS: dict[str, type[Strict]] = {
+    "export": ExportSpec,
+    "sidecar": SidecarSpec,
+    "optimize": OptimizeSpec,
+    "validate": ValidateSpec,
+    "benchmark": BenchmarkSpec,
+    "package": PackageSpec,
+}

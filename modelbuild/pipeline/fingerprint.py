@@ -22,7 +22,7 @@ from modelbuild.optimization import ASKED, REDUCTION, SESSIONS, WAYS
 from modelbuild.precisions import PRECISIONS
 from modelbuild.runtime.cores import usable_cores
 from modelbuild.stage_spec import BenchmarkSpec, ExportSpec, ModuleFiles, OptimizeSpec, SidecarSpec, ValidateSpec
-from modelbuild.stages import STAGES
+from modelbuild.stages.which import is_off, module_of
 from modelbuild.strict import Strict
 from modelbuild.tasks import TASKS
 
@@ -80,6 +80,8 @@ def host(driver: Path = _NVIDIA) -> dict[str, str]:
 
 
 def _entry_modules(stage: str, spec: Strict) -> tuple[str, ...]:
+    if is_off(spec):
+        return (module_of(stage, spec),)
     variant: tuple[str, ...] = ()
     if isinstance(spec, ExportSpec):
         variant = (EXPORTERS[spec.exporter.kind],)
@@ -94,7 +96,7 @@ def _entry_modules(stage: str, spec: Strict) -> tuple[str, ...]:
     for kind, modules in ((ValidateSpec, DECODERS), (ValidateSpec, OF_FAMILY), (SidecarSpec, CONFIGS)):
         if isinstance(spec, kind) and TASKS[spec.task].family in modules:
             variant = (*variant, modules[TASKS[spec.task].family])
-    return (STAGES[stage], *variant)
+    return (module_of(stage, spec), *variant)
 
 
 def _of_optimize(spec: OptimizeSpec) -> tuple[str, ...]:

@@ -21,7 +21,9 @@ from modelbuild.errors import ConfigError, HostError, Interrupted, ModelbuildErr
 from modelbuild.pipeline import STAGE_INPUTS, journal
 from modelbuild.pipeline.build_folder import LOG_FOLDER, PARAMS_FILE, host_error, read_locations
 from modelbuild.report import write_metrics, write_report
-from modelbuild.stages import STAGES, Stage
+from modelbuild.stage_spec import SPECS
+from modelbuild.stages import REPORTS, STAGES, Stage
+from modelbuild.stages.which import module_of
 from modelbuild.strict import Strict
 
 METRICS_FILE = "metrics.json"
@@ -42,23 +44,23 @@ def run_stage(name: str, folder: Path) -> None:
     journal.record(folder, name, "started")
     try:
         with _log_to(folder / LOG_FOLDER / f"{name}.log"), _one_error(name, folder):
-            stage = cast(Stage, importlib.import_module(STAGES[name]))
-            _publish(stage, name, _read_spec(stage, name, folder), folder)
+            _publish(name, _read_spec(name, folder), folder)
     except ModelbuildError as error:
         journal.record(folder, name, "failed", seconds=time.monotonic() - started, error=error)
         raise
     journal.record(folder, name, "finished", seconds=time.monotonic() - started)
 
 
-def _publish(stage: Stage, name: str, spec: Strict, folder: Path) -> None:
+def _publish(name: str, spec: Strict, folder: Path) -> None:
+    stage = cast(Stage, importlib.import_module(module_of(name, spec)))
     scratch, target = folder / f".{name}.tmp", folder / name
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir()
     try:
         inputs = {dependency: folder / dependency for dependency in STAGE_INPUTS[name]}
         report = stage.run(spec, inputs | read_locations(folder), scratch)
-        if stage.REPORT:
-            write_report(report, scratch / stage.REPORT)
+        if name in REPORTS:
+            write_report(report, scratch / REPORTS[name])
         if report.metrics is not None:
             write_metrics(report, scratch / METRICS_FILE)
         shutil.rmtree(target, ignore_errors=True)
@@ -67,10 +69,10 @@ def _publish(stage: Stage, name: str, spec: Strict, folder: Path) -> None:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _read_spec(stage: Stage, name: str, folder: Path) -> Strict:
+def _read_spec(name: str, folder: Path) -> Strict:
     params = yaml.safe_load((folder / PARAMS_FILE).read_text(encoding="utf-8"))
     values = {key: value for key, value in params[name].items() if key not in ("code", "tools")}
-    return cast(Strict, stage.SPEC.model_validate(values, strict=False))
+    return SPECS[name].model_validate(values, strict=False)
 
 
 @contextmanager

@@ -4,7 +4,6 @@ load; and which session preset suits this machine.
 
 from __future__ import annotations
 
-import csv
 import os
 import sys
 import tempfile
@@ -22,17 +21,13 @@ from modelbuild.measure.loading import load_times
 from modelbuild.measure.presets import best_preset
 from modelbuild.measure.sides import CompiledSide, OnnxruntimeSide, PytorchSide, Side
 from modelbuild.measure.statistics import RESAMPLES, compare, rounded
+from modelbuild.measure.tables import SIDES, write_tables
 from modelbuild.operator_libraries import verified_libraries
 from modelbuild.report import Report
 from modelbuild.runtime.session import SessionSettings, session_options
 from modelbuild.session_presets import settled
 from modelbuild.stage_spec import BenchmarkSpec
 
-SPEC = BenchmarkSpec
-REPORT = "benchmark.json"
-PLOTS = "latency"
-_SIDES = ("pytorch", "compiled", "onnxruntime")
-_COLUMNS = ("p50_ms", "p90_ms", "p99_ms")
 # Fewer have no interval to speak of.
 _FEWEST_ROUNDS = 5
 
@@ -67,29 +62,26 @@ def run(spec: BenchmarkSpec, inputs: Mapping[str, Path], out: Path) -> Report:
     memory is that of a process that holds only the one side, its libraries included; inputs are random, with rows
     padded on the right to random lengths where there is a mask.
     """
-    if spec.benchmark.kind == "off":
-        facts: dict[str, Any] = {"status": "off"}
-    else:
-        spec = spec.model_copy(update={"session": settled(spec.session, inputs["optimize"])})
-        with exclusive("benchmark", _say):
-            facts = rounded(_measure(spec, inputs))
-    _write_plots(facts.get("cases", {}), out / PLOTS)
+    spec = spec.model_copy(update={"session": settled(spec.session, inputs["optimize"])})
+    with exclusive("benchmark", _say):
+        facts: dict[str, Any] = rounded(_measure(spec, inputs))
+    write_tables(facts["cases"], out)
     return Report(stage="benchmark", facts=facts, metrics=_metrics(facts))
 
 
 def _metrics(facts: Mapping[str, Any]) -> dict[str, Any]:
     """The figures to track: median latencies and the speedup of every case, and load times."""
     cases = {
-        name: {f"{side}_p50_ms": case[side]["p50_ms"] for side in _SIDES if side in case}
+        name: {f"{side}_p50_ms": case[side]["p50_ms"] for side in SIDES if side in case}
         | {"speedup": case["speedup"]["median"]}
-        for name, case in facts.get("cases", {}).items()
+        for name, case in facts["cases"].items()
     }
     return cases | _load_ms(facts)
 
 
 def _load_ms(facts: Mapping[str, Any]) -> dict[str, float]:
     """How long all graphs take to load, as they ship and as they were exported."""
-    times = [graph["load_ms"] for graph in facts.get("graphs", {}).values()]
+    times = [graph["load_ms"] for graph in facts["graphs"].values()]
     names = {"load_ms": "onnxruntime", "exported_load_ms": "exported"}
     return {key: sum(found[name] for found in times) for key, name in names.items()} if times else {}
 
@@ -192,16 +184,6 @@ def _notes(job: _Job, figures: Iterable[GraphFigures]) -> list[str]:
     """What was asked for and not measured, a line each."""
     cut = [line for graph in job.graphs for line in graph.cut(job.spec.benchmark.sequence_lengths)]
     return list(dict.fromkeys([*cut, *(note for found in figures for note in found.notes)]))
-
-
-def _write_plots(cases: Mapping[str, Any], folder: Path) -> None:
-    """A table for each case, which DVC makes a plot of; where nothing was measured, one without rows."""
-    folder.mkdir()
-    for name, case in (cases or {"off": {}}).items():
-        with (folder / f"{name}.csv").open("w", newline="", encoding="utf-8") as stream:
-            writer = csv.writer(stream, lineterminator="\n")
-            writer.writerow(("side", *_COLUMNS))
-            writer.writerows((side, *(case[side][key] for key in _COLUMNS)) for side in _SIDES if side in case)
 
 
 def _say(line: str) -> None:

@@ -26,9 +26,6 @@ from modelbuild.stage_spec import ExportSpec, GraphFiles
 from modelbuild.tagging import read_hierarchy
 from modelbuild.tasks import TASKS
 
-SPEC = ExportSpec
-REPORT: str | None = "report.json"
-
 # Sizes to trace with: distinct primes, so that an axis that was taken for a constant shows.
 _TRACE_BATCH, _TRACE_LENGTH, _TRACE_PAST = 3, 7, 11
 # Where each exporter's nodes say which module they come from.

@@ -20,9 +20,6 @@ from modelbuild.spec import Optimization
 from modelbuild.stage_spec import OptimizeSpec
 from modelbuild.tagging import restore_tags, ship
 
-SPEC = OptimizeSpec
-REPORT: str | None = "report.json"
-
 
 def run(spec: OptimizeSpec, inputs: Mapping[str, Path], out: Path) -> Report:
     """Optimize every exported graph as asked, or by a search, and reduce its precision. What comes out must load, keep

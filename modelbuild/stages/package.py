@@ -28,9 +28,6 @@ from modelbuild.sizes import typical_sizes
 from modelbuild.spec import Session
 from modelbuild.stage_spec import FolderFiles, ModuleFiles, PackageSpec
 
-SPEC = PackageSpec
-REPORT: str | None = None
-
 _TOOLS = (
     "diffusers", "modelbuild", "numpy", "onnx", "onnx-ir", "onnxruntime", "onnxruntime-gpu", "onnxscript", "optimum",
     "optimum-onnx", "pillow", "safetensors", "tokenizers", "torch", "transformers",

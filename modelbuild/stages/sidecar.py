@@ -38,9 +38,6 @@ from modelbuild.stage_spec import FolderFiles, ModuleFiles, SidecarSpec
 from modelbuild.tasks import TASKS, Task
 from modelbuild.text_limits import limits_of
 
-SPEC = SidecarSpec
-REPORT: str | None = "report.json"
-
 
 def run(spec: SidecarSpec, inputs: Mapping[str, Path], out: Path) -> Report:
     """Copy the files beside the weights, from the same folder, set in `config.json` what it lacks and the task needs,
@@ -50,8 +47,6 @@ def run(spec: SidecarSpec, inputs: Mapping[str, Path], out: Path) -> Report:
     Raises ExportError when the config, the tokenizer or the image processor cannot be read, or labels contradict each
     other.
     """
-    if spec.sidecar.kind == "off":
-        return Report(stage="sidecar", facts={"status": "off", "files": []})
     source, task, folder = spec.model.source, TASKS[spec.task], inputs.get("source")
     if isinstance(source, ModuleFiles):
         return _of_module(spec, inputs, out)

@@ -41,9 +41,6 @@ from modelbuild.session_presets import settled
 from modelbuild.stage_spec import FolderFiles, ValidateSpec
 from modelbuild.tasks import TASKS, Task
 
-SPEC = ValidateSpec
-REPORT: str | None = "validation.json"
-
 # What is checked of the whole model, and needs no session, in the order in which it is shown.
 WHOLE: tuple[CheckModule, ...] = (sidecar, generation, tokenizer, image_processor, module_config)
 
@@ -53,8 +50,6 @@ def run(spec: ValidateSpec, inputs: Mapping[str, Path], out: Path) -> Report:
 
     A graph whose interface is wrong is not run: what it would be fed is not known.
     """
-    if spec.validation.kind == "off":
-        return Report(stage="validate", facts={"status": "off"}, metrics={"checks": 0, "failed": 0})
     spec = spec.model_copy(update={"session": settled(spec.session, inputs["optimize"])})
     subjects = _subjects(spec, inputs)
     checks: list[Check] = []

@@ -12,7 +12,8 @@ from modelbuild.pipeline import STAGE_INPUTS
 from modelbuild.report import write_report
 from modelbuild.resolve import resolve
 from modelbuild.stage_slices import stage_specs
-from modelbuild.stages import STAGES, Stage
+from modelbuild.stages import REPORTS, Stage
+from modelbuild.stages.which import module_of
 
 FAST = ("validation=quick", "benchmark=off")
 
@@ -25,10 +26,10 @@ def build(folder: Path, *overrides: str) -> Path:
     """
     resolved = resolve(compose(overrides, Path.cwd()).spec, sha256_file)
     for name, spec in stage_specs(resolved, {}).items():
-        stage, out = cast(Stage, importlib.import_module(STAGES[name])), folder / name
+        stage, out = cast(Stage, importlib.import_module(module_of(name, spec))), folder / name
         out.mkdir()
         inputs = {dependency: folder / dependency for dependency in STAGE_INPUTS[name]}
         report = stage.run(spec, inputs | resolved.locations(), out)
-        if stage.REPORT:
-            write_report(report, out / stage.REPORT)
+        if name in REPORTS:
+            write_report(report, out / REPORTS[name])
     return folder / "package"

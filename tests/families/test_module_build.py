@@ -17,7 +17,8 @@ from modelbuild.report import Report, write_report
 from modelbuild.resolve import ResolvedBuild, resolve
 from modelbuild.runtime import load
 from modelbuild.stage_slices import stage_specs
-from modelbuild.stages import STAGES
+from modelbuild.stages import REPORTS, STAGES
+from modelbuild.stages.which import module_of
 
 # Numbers of three kinds, rows that know of each other, and an axis that is as long as the inputs make it.
 ODD = """
@@ -45,13 +46,14 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> tuple[ResolvedBuild, Path
 
 def run(resolved: ResolvedBuild, name: str, folder: Path, **others: Path) -> Report:
     """One stage in a folder of its own, beside those of the stages before it."""
-    stage = importlib.import_module(STAGES[name])
+    spec = stage_specs(resolved, {})[name]
+    stage = importlib.import_module(module_of(name, spec))
     inputs = {stage_name: folder / stage_name for stage_name in STAGE_INPUTS[name]} | resolved.locations() | others
     out = folder / name
     out.mkdir(exist_ok=True)
-    report: Report = stage.run(stage_specs(resolved, {})[name], inputs, out)
-    if stage.REPORT:
-        write_report(report, out / stage.REPORT)
+    report: Report = stage.run(spec, inputs, out)
+    if name in REPORTS:
+        write_report(report, out / REPORTS[name])
     return report
 
 

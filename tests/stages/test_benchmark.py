@@ -11,13 +11,13 @@ from pydantic import JsonValue
 from tiny_models import export_tiny
 
 from modelbuild.errors import ExportError, PackageError
-from modelbuild.measure import beside
+from modelbuild.measure import beside, tables
 from modelbuild.measure.processes import Samples
 from modelbuild.model_spec import InitSource
 from modelbuild.report import read_report, write_report
 from modelbuild.spec import Benchmark, Providers, Session
 from modelbuild.stage_spec import BenchmarkSpec, StageModel
-from modelbuild.stages import benchmark
+from modelbuild.stages import REPORTS, benchmark
 
 HEADER = "side,p50_ms,p90_ms,p99_ms\n"
 BERT: dict[str, JsonValue] = {
@@ -65,13 +65,6 @@ def export_bert(folder: Path) -> None:
     export_tiny(spec(QUICK).model, folder)
 
 
-def test_benchmark_off_reports_so_and_writes_an_empty_table(out: Path) -> None:
-    report = benchmark.run(spec(Benchmark(kind="off")), {}, out)
-    assert (report.stage, report.facts, report.passed) == ("benchmark", {"status": "off"}, True)
-    assert [path.name for path in (out / benchmark.PLOTS).iterdir()] == ["off.csv"]
-    assert (out / benchmark.PLOTS / "off.csv").read_text() == HEADER
-
-
 def test_a_missing_model_is_a_package_error(tmp_path: Path, out: Path) -> None:
     with pytest.raises(PackageError):
         benchmark.run(spec(QUICK), {"export": tmp_path, "optimize": tmp_path}, out)
@@ -93,8 +86,8 @@ def test_every_side_is_measured_on_the_same_cases(tmp_path: Path, out: Path, cap
     before = psutil.Process().children(recursive=True)
     report = benchmark.run(spec(COMPILED), {"export": tmp_path, "optimize": tmp_path}, out)
     assert psutil.Process().children(recursive=True) == before
-    write_report(report, tmp_path / benchmark.REPORT)
-    facts = dict(read_report(tmp_path / benchmark.REPORT).facts)
+    write_report(report, tmp_path / REPORTS["benchmark"])
+    facts = dict(read_report(tmp_path / REPORTS["benchmark"]).facts)
     assert facts == report.facts
     assert (facts["status"], facts["host"], facts["threads"]) == ("measured", {"machine": "test"}, 1)
     assert (facts["rounds"], facts["runs"], facts["loads"]) == (5, 2, 3)
@@ -113,7 +106,7 @@ def test_every_side_is_measured_on_the_same_cases(tmp_path: Path, out: Path, cap
     said = capfd.readouterr().err
     for progress in ("loading model", "b4_s16: ", "model loads in ", "measuring the session presets", "session="):
         assert said.count(f"benchmark: {progress}") == 1
-    check_tables(out / benchmark.PLOTS, facts["cases"])
+    check_tables(out / tables.FOLDER, facts["cases"])
 
 
 def check_case(case: dict[str, Any]) -> None:

@@ -192,10 +192,3 @@ def test_a_file_that_changed_since_it_was_read_is_refused(tmp_path: Path) -> Non
     spec = SidecarSpec(model=model, task="fill-mask", sidecar=Sidecar(kind="auto"))
     with pytest.raises(ExportError, match="changed while it was being built"):
         sidecar.run(spec, {"source": source}, tmp_path)
-
-
-def test_off_writes_nothing(tmp_path: Path) -> None:
-    model = StageModel(source=FolderFiles(kind="folder", files={}))
-    report = sidecar.run(SidecarSpec(model=model, task="fill-mask", sidecar=Sidecar(kind="off")), {}, tmp_path)
-    assert report.facts["status"] == "off"
-    assert list(tmp_path.iterdir()) == []

@@ -208,9 +208,3 @@ def test_a_diagnosis_says_first_which_of_several_graphs_it_is_of(component: str,
 def test_a_tolerance_can_be_given_instead_of_the_oracle(tiny: StageModel, inputs: dict[str, Path]) -> None:
     impossible = Validation(kind="quick", batch_sizes=(3,), sequence_lengths=(9,), rtol=0.0, atol=0.0)
     assert _failed(_validate(tiny, inputs, impossible)) == {"parity.last_hidden_state"}
-
-
-def test_off_checks_nothing_and_says_so(tiny: StageModel, inputs: dict[str, Path]) -> None:
-    report = _validate(tiny, inputs, Validation(kind="off"))
-    assert report.facts["status"] == "off"
-    assert report.checks == ()

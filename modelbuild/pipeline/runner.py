@@ -44,7 +44,7 @@ def run_stage(name: str, folder: Path) -> None:
     journal.record(folder, name, "started")
     try:
         with _log_to(folder / LOG_FOLDER / f"{name}.log"), _one_error(name, folder):
-            _publish(name, _read_spec(name, folder), folder)
+            _publish(name, read_spec(name, folder), folder)
     except ModelbuildError as error:
         journal.record(folder, name, "failed", seconds=time.monotonic() - started, error=error)
         raise
@@ -69,7 +69,8 @@ def _publish(name: str, spec: Strict, folder: Path) -> None:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _read_spec(name: str, folder: Path) -> Strict:
+def read_spec(name: str, folder: Path) -> Strict:
+    """What stage `name` of the build in `folder` depends on."""
     params = yaml.safe_load((folder / PARAMS_FILE).read_text(encoding="utf-8"))
     values = {key: value for key, value in params[name].items() if key not in ("code", "tools")}
     return SPECS[name].model_validate(values, strict=False)

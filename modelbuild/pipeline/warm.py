@@ -25,7 +25,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from modelbuild.own_process import command, environment
+from modelbuild.own_process import command, die_with_parent, environment
+from modelbuild.quick_imports import import_quickly
 
 ENVIRONMENT = "MODELBUILD_WARM"
 _TAKEN = b"t"
@@ -189,6 +190,7 @@ def _work(request: _Request, others: Sequence[socket.socket]) -> None:
     """Be the stage: in the folder, with the environment and the output of who asked. Does not return."""
     code = 1
     try:
+        die_with_parent()
         for connection in others:
             connection.close()
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -209,9 +211,6 @@ def _work(request: _Request, others: Sequence[socket.socket]) -> None:
 
 def main() -> None:
     """Serve the build that started this process."""
-    from modelbuild.pipeline.runner import die_with_parent
-    from modelbuild.quick_imports import import_quickly
-
     die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     gc.disable()

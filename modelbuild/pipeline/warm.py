@@ -13,6 +13,7 @@ import gc
 import importlib
 import json
 import os
+import runpy
 import selectors
 import signal
 import socket
@@ -200,12 +201,13 @@ def _work(request: _Request, others: Sequence[socket.socket]) -> None:
         for stream, handle in zip((1, 2), request.output, strict=True):
             os.dup2(handle, stream)
             os.close(handle)
-        from modelbuild.cli import main
-
-        code = main(["stage", request.stage])
+        sys.argv = ["modelbuild", "stage", request.stage]
+        runpy.run_module("modelbuild", run_name="__main__", alter_sys=True)
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else 1
+    finally:
         sys.stdout.flush()
         sys.stderr.flush()
-    finally:
         os._exit(code)
 
 

@@ -25,10 +25,8 @@ def _kill_command(process: subprocess.Popen[str], stage: int) -> None:
 
 
 def _kill_worker(process: subprocess.Popen[str], stage: int) -> None:
-    worker = psutil.Process(stage).parent()
-    assert worker
-    assert "modelbuild.pipeline.worker" in worker.cmdline()
-    worker.kill()
+    around = psutil.Process(stage).parents()
+    next(parent for parent in around if "modelbuild.pipeline.worker" in parent.cmdline()).kill()
     wait_for(lambda: not psutil.pid_exists(stage) or psutil.Process(stage).status() == psutil.STATUS_ZOMBIE)
 
 
@@ -47,15 +45,15 @@ def _terminate(process: subprocess.Popen[str], stage: int) -> None:
 @pytest.mark.parametrize(
     ("harm", "exit_code", "exports"),
     [
-        (_kill_command, -signal.SIGKILL, 1),  # its worker finishes, and nothing is done again
-        (_kill_worker, 7, 2),
-        (_kill_stage, 7, 2),
-        (_control_c, 130, 2),
-        (_terminate, 130, 2),
+        (_kill_command, -signal.SIGKILL, {1}),  # its worker finishes, and nothing is done again
+        (_kill_worker, 7, {2}),
+        (_kill_stage, 7, {2}),
+        (_control_c, 130, {2}),
+        (_terminate, 130, {1, 2}),  # the stage may come to its end in the time that the worker is given
     ],
 )
 def test_the_next_run_completes_after(
-    harm: Callable[[subprocess.Popen[str], int], None], exit_code: int, exports: int, tmp_path: Path
+    harm: Callable[[subprocess.Popen[str], int], None], exit_code: int, exports: set[int], tmp_path: Path
 ) -> None:
     process = start(*TINY, cwd=tmp_path)
     stage = _pid_of_export(tmp_path)
@@ -65,7 +63,7 @@ def test_the_next_run_completes_after(
     assert "Traceback" not in err
     finished = run(*TINY, cwd=tmp_path)
     assert finished.returncode == 0, finished.stderr
-    assert stages_started(tmp_path)["export"] == exports
+    assert stages_started(tmp_path)["export"] in exports
     assert {count for name, count in stages_started(tmp_path).items() if name != "export"} == {1}
     assert leftovers(tmp_path) == []
     wait_for(lambda: not psutil.pid_exists(stage))

@@ -20,6 +20,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -205,6 +206,8 @@ def _work(request: _Request, others: Sequence[socket.socket]) -> None:
         runpy.run_module("modelbuild", run_name="__main__", alter_sys=True)
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 1
+    except BaseException:  # noqa: BLE001 - nobody is above it to whom it could be raised
+        traceback.print_exc()
     finally:
         sys.stdout.flush()
         sys.stderr.flush()

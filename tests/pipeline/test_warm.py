@@ -22,8 +22,8 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has 
 SAYS = """
 import os, sys
 import modelbuild.cli
-def main(words):
-    print("did", words[1], os.getcwd(), os.environ["MINE"], os.environ.get("MODELBUILD_WARM"), os.getppid())
+def main():
+    print("did", sys.argv[2], os.getcwd(), os.environ["MINE"], os.environ.get("MODELBUILD_WARM"), os.getppid())
     print("and complains", file=sys.stderr)
     return 3
 modelbuild.cli.main = main
@@ -31,7 +31,7 @@ modelbuild.cli.main = main
 SLEEPS = """
 import pathlib, os, time
 import modelbuild.cli
-def main(words):
+def main():
     pathlib.Path("pid").write_text(str(os.getpid()))
     time.sleep(60)
 modelbuild.cli.main = main
@@ -39,7 +39,7 @@ modelbuild.cli.main = main
 DIES = """
 import os, signal
 import modelbuild.cli
-modelbuild.cli.main = lambda words: os.kill(os.getpid(), signal.SIGSEGV)
+modelbuild.cli.main = lambda: os.kill(os.getpid(), signal.SIGSEGV)
 """
 
 

@@ -23,7 +23,7 @@ from modelbuild.report import Check, write_report
 from modelbuild.signature import Signature, TensorSpec
 from modelbuild.spec import Opset, Providers, Session, Sidecar, Validation
 from modelbuild.stage_spec import FolderFiles, SidecarSpec, StageModel, ValidateSpec
-from modelbuild.stages import sidecar
+from modelbuild.stages import off, sidecar
 from modelbuild.tasks import TASKS, TaskName
 
 LABELS = ("sad", "so so", "glad")
@@ -65,7 +65,7 @@ def make_subject(
     it.
     """
     model, folder = (model_in(source), source) if isinstance(source, Path) else (source, None)
-    made = sidecar.run(
+    made = (off if kind == "off" else sidecar).run(
         SidecarSpec(model=model, task=task, sidecar=Sidecar.model_validate({"kind": kind})),
         {"source": folder} if folder else {},
         out,

@@ -31,6 +31,9 @@ from modelbuild.own_process import command, die_with_parent, environment
 from modelbuild.quick_imports import import_quickly
 
 ENVIRONMENT = "MODELBUILD_WARM"
+# Whoever has asked a GPU's driver anything, as libraries do when they are imported, leaves no use of it to its forks.
+_NVIDIA = Path("/proc/driver/nvidia")
+_LONGEST_FOLDER = 80
 _TAKEN = b"t"
 _LENGTH, _STATUS = 4, 2
 _KILLED = 128
@@ -39,18 +42,25 @@ _KILLED = 128
 @contextmanager
 def warm(modules: Mapping[str, Sequence[str]]) -> Iterator[dict[str, str]]:
     """A process that imports `modules` (`a.module`, or `a.module:function`, which is called), by stage, as long as the
-    context lasts; and the variables by which a stage finds it. None for one stage alone: it imports as fast itself.
+    context lasts; and the variables by which a stage finds it. There is none for one stage alone, which imports as fast
+    itself, nor where there is a GPU, no Linux, or a folder for temporary files whose name is too long for a socket's.
     """
-    if len(modules) < 2:
+    room = len(os.fsencode(tempfile.gettempdir())) < _LONGEST_FOLDER
+    if len(modules) < 2 or _NVIDIA.is_dir() or sys.platform != "linux" or not room:
         yield {}
         return
     with tempfile.TemporaryDirectory(prefix="modelbuild-") as folder:
         path = Path(folder) / "stages"
-        process = subprocess.Popen(
-            command(__name__, str(path), json.dumps({name: list(found) for name, found in modules.items()})),
-            stdin=subprocess.DEVNULL,
-            env=environment() | {"HF_HUB_OFFLINE": "1"},
-        )
+        with socket.socket(socket.AF_UNIX) as listener:  # who asks before the process is ready waits for it
+            listener.bind(os.fspath(path))
+            listener.listen()
+            named = json.dumps({name: list(found) for name, found in modules.items()})
+            process = subprocess.Popen(
+                command(__name__, str(listener.fileno()), named),
+                stdin=subprocess.DEVNULL,
+                pass_fds=[listener.fileno()],
+                env=environment() | {"HF_HUB_OFFLINE": "1"},
+            )
         try:
             yield {ENVIRONMENT: str(path)}
         finally:
@@ -107,13 +117,11 @@ class _Request:
 
 
 class _Server:
-    def __init__(self, path: Path, modules: Mapping[str, Sequence[str]]) -> None:
+    def __init__(self, listener: socket.socket, modules: Mapping[str, Sequence[str]]) -> None:
         self._missing = {stage: list(names) for stage, names in modules.items()}
         self._requests: list[_Request] = []
         self._selector = selectors.DefaultSelector()
-        self._listener = socket.socket(socket.AF_UNIX)
-        self._listener.bind(os.fspath(path))
-        self._listener.listen()
+        self._listener = listener
         self._selector.register(self._listener, selectors.EVENT_READ)
 
     def serve(self) -> None:
@@ -215,12 +223,13 @@ def _work(request: _Request, others: Sequence[socket.socket]) -> None:
 
 
 def main() -> None:
-    """Serve the build that started this process."""
+    """Serve the build that started this process. Raises OSError where a process cannot be watched."""
     die_with_parent()
+    os.close(os.pidfd_open(os.getpid()))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     gc.disable()
     import_quickly()
-    _Server(Path(sys.argv[1]), json.loads(sys.argv[2])).serve()
+    _Server(socket.socket(fileno=int(sys.argv[1])), json.loads(sys.argv[2])).serve()
 
 
 if __name__ == "__main__":

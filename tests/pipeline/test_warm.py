@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -67,11 +67,13 @@ def answer(stage: str, folder: Path, variables: dict[str, str]) -> tuple[int, st
     return process.returncode, out, err
 
 
-def until(condition: Callable[[], object]) -> None:
+def sleeping(folder: Path) -> psutil.Process:
+    """The stage that `SLEEPS` makes, once it is at it."""
     deadline = time.monotonic() + 30
-    while not condition():
+    while not (found := Path(folder, "pid").read_text() if Path(folder, "pid").exists() else ""):
         assert time.monotonic() < deadline
         time.sleep(0.02)
+    return psutil.Process(int(found))
 
 
 def test_a_stage_is_done_elsewhere_as_if_it_were_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,8 +117,7 @@ def test_a_stage_that_a_signal_ends_is_told_from_one_that_fails(
 
 def test_a_stage_ends_with_who_asked_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with serving(tmp_path / "modules", SLEEPS, monkeypatch) as variables, ask("export", tmp_path, variables) as asking:
-        until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text())
-        stage = psutil.Process(int((tmp_path / "pid").read_text()))
+        stage = sleeping(tmp_path)
         asking.kill()
         asking.communicate()
         stage.wait(timeout=30)
@@ -124,8 +125,7 @@ def test_a_stage_ends_with_who_asked_for_it(tmp_path: Path, monkeypatch: pytest.
 
 def test_who_asked_ends_with_the_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with serving(tmp_path / "modules", SLEEPS, monkeypatch) as variables, ask("export", tmp_path, variables) as asking:
-        until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text())
-        psutil.Process(int((tmp_path / "pid").read_text())).kill()
+        sleeping(tmp_path).kill()
         asking.communicate(timeout=30)
         assert asking.returncode == 128 + signal.SIGKILL
 
@@ -133,8 +133,7 @@ def test_who_asked_ends_with_the_stage(tmp_path: Path, monkeypatch: pytest.Monke
 def test_at_the_end_of_the_build_nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with serving(tmp_path / "modules", SLEEPS, monkeypatch) as variables:
         asking = ask("export", tmp_path, variables)
-        until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text())
-        stage = psutil.Process(int((tmp_path / "pid").read_text()))
+        stage = sleeping(tmp_path)
     stage.wait(timeout=30)
     asking.communicate(timeout=30)
     assert asking.returncode == 128 + signal.SIGKILL
@@ -144,3 +143,27 @@ def test_at_the_end_of_the_build_nothing_is_left(tmp_path: Path, monkeypatch: py
 def test_one_stage_alone_is_not_served() -> None:
     with warm({"export": ["modelbuild.stages.export"]}) as variables:
         assert variables == {}
+
+
+def test_where_there_is_a_gpu_no_stage_is_forked_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("modelbuild.pipeline.warm._NVIDIA", tmp_path)
+    with warm({"export": ["json"], "package": ["json"]}) as variables:
+        assert variables == {}
+
+
+def test_a_socket_has_no_room_for_a_name_that_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / ("long" * 25)))
+    with warm({"export": ["json"], "package": ["json"]}) as variables:
+        assert variables == {}
+
+
+@pytest.mark.slow
+def test_what_stages_import_starts_no_thread(tmp_path: Path) -> None:
+    """A fork has the thread that forked only: what another one held or did would be missing in every stage."""
+    modules = {stage: [f"modelbuild.stages.{stage}"] for stage in ("export", "optimize", "validate", "package")}
+    modules["validate"] += ["modelbuild.reference:import_models", "torch.export._trace"]
+    with warm(modules) as variables:
+        for stage in modules:
+            answer(stage, tmp_path, variables)
+        served = [process for process in psutil.Process().children() if "modelbuild.pipeline.warm" in process.cmdline()]
+        assert [process.num_threads() for process in served] == [1]

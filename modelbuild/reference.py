@@ -48,6 +48,12 @@ def _without_unused() -> Iterator[None]:
             setattr(known, name, value)
 
 
+@_without_unused()
+def import_models() -> None:
+    """Import what every model of transformers needs. It takes a second, and a stage that is begun by another has it."""
+    getattr(transformers, "AutoModel", None)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Original:
     """The PyTorch original as it was loaded: its module, and the names of the tensors that its checkpoint has and it

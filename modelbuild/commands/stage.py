@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from modelbuild.errors import ConfigError
-from modelbuild.pipeline.runner import require_stage, run_stage
+from modelbuild.pipeline.warm import hand_over
 from modelbuild.quick_imports import import_quickly
 
 # What a stage's libraries make as they are imported lives as long as the stage: to look through it for garbage again
@@ -22,7 +22,13 @@ def run(words: list[str]) -> int:
     os.environ["HF_HUB_OFFLINE"] = (
         "1"  # a stage reads what it was given: no library may fetch what it would rather have
     )
+    done = hand_over(words[0])
+    if done is not None:
+        return done
+    from modelbuild.pipeline.runner import require_stage, run_stage
+
     gc.set_threshold(*_COLLECT_AFTER)
+    gc.enable()
     import_quickly()
     run_stage(require_stage(words[0]), Path.cwd())
     return 0

@@ -59,13 +59,13 @@ def stage_code(stage: str, spec: Strict) -> dict[str, str]:
     The packages' `__init__` hold tables and protocols only, and do not count: a new exporter changes no export by
     another. The diagnosis of validate builds graphs by whichever candidate it needs, so that all of them count there.
     """
-    return {str(path.relative_to(_ROOT)): _content(path) for path in sorted(_closure(_entry_modules(stage, spec)))}
+    return {str(path.relative_to(_ROOT)): _content(path) for path in sorted(_closure(entry_modules(stage, spec)))}
 
 
 def stage_tools(stage: str, spec: Strict) -> dict[str, str]:
     """The installed versions of the libraries that the code of `stage` imports, and Python's."""
     names = {
-        name for path in _closure(_entry_modules(stage, spec)) if path.suffix == ".py" for name in _imports(path)[1]
+        name for path in _closure(entry_modules(stage, spec)) if path.suffix == ".py" for name in _imports(path)[1]
     }
     wanted = sorted(dist for name in names for dist in _DISTRIBUTIONS.get(name, ()))
     return {"python": platform.python_version()} | {dist: version for dist in wanted if (version := _version(dist))}
@@ -79,7 +79,8 @@ def host(driver: Path = _NVIDIA) -> dict[str, str]:
     return processor | (_nvidia(driver) if driver.is_dir() else {})
 
 
-def _entry_modules(stage: str, spec: Strict) -> tuple[str, ...]:
+def entry_modules(stage: str, spec: Strict) -> tuple[str, ...]:
+    """The modules that do the work of `stage` for `spec`; all others that it runs are imported by these."""
     if is_off(spec):
         return (module_of(stage, spec),)
     variant: tuple[str, ...] = ()

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import ctypes
 import importlib
 import os
 import shutil
-import signal
 import sys
 import time
 import traceback
@@ -18,6 +16,7 @@ from typing import cast
 import yaml
 
 from modelbuild.errors import ConfigError, HostError, Interrupted, ModelbuildError
+from modelbuild.own_process import die_with_parent
 from modelbuild.pipeline import STAGE_INPUTS, journal
 from modelbuild.pipeline.build_folder import LOG_FOLDER, PARAMS_FILE, host_error, read_locations
 from modelbuild.report import write_metrics, write_report
@@ -27,7 +26,6 @@ from modelbuild.stages.which import module_of
 from modelbuild.strict import Strict
 
 METRICS_FILE = "metrics.json"
-_PR_SET_PDEATHSIG = 1
 
 
 def run_stage(name: str, folder: Path) -> None:
@@ -44,7 +42,7 @@ def run_stage(name: str, folder: Path) -> None:
     journal.record(folder, name, "started")
     try:
         with _log_to(folder / LOG_FOLDER / f"{name}.log"), _one_error(name, folder):
-            _publish(name, _read_spec(name, folder), folder)
+            _publish(name, read_spec(name, folder), folder)
     except ModelbuildError as error:
         journal.record(folder, name, "failed", seconds=time.monotonic() - started, error=error)
         raise
@@ -69,7 +67,8 @@ def _publish(name: str, spec: Strict, folder: Path) -> None:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _read_spec(name: str, folder: Path) -> Strict:
+def read_spec(name: str, folder: Path) -> Strict:
+    """What stage `name` of the build in `folder` depends on."""
     params = yaml.safe_load((folder / PARAMS_FILE).read_text(encoding="utf-8"))
     values = {key: value for key, value in params[name].items() if key not in ("code", "tools")}
     return SPECS[name].model_validate(values, strict=False)
@@ -121,16 +120,6 @@ def _log_to(path: Path) -> Iterator[None]:
             os.dup2(original, stream)
             os.close(original)
         os.close(handle)
-
-
-def die_with_parent() -> None:
-    """Ask the kernel to end this process when its parent ends, so that no stage works on after its build is gone."""
-    if sys.platform != "linux":
-        return
-    parent = os.getppid()
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        raise Interrupted("the build ended while a stage was starting")
 
 
 def require_stage(name: str) -> str:

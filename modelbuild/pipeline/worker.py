@@ -21,9 +21,16 @@ from modelbuild.errors import HostError, Interrupted, ModelbuildError, PackageEr
 from modelbuild.locks import hold
 from modelbuild.pipeline import journal
 from modelbuild.pipeline.build_folder import LOG_FOLDER, host_error
+from modelbuild.pipeline.fingerprint import entry_modules
+from modelbuild.pipeline.runner import read_spec
 from modelbuild.pipeline.state import StageState, build_states, cached_objects, open_project, project_stages
+from modelbuild.pipeline.warm import warm
 from modelbuild.report import read_report, require_passed
 from modelbuild.stages import STAGES
+
+# What stages import when they are at it.
+_MODELS = "modelbuild.reference:import_models"
+_LATER = {"export": (_MODELS, "torch.export._trace"), "validate": (_MODELS,)}
 
 
 def bring_up_to_date(folder: Path, locks: Path) -> None:
@@ -32,6 +39,18 @@ def bring_up_to_date(folder: Path, locks: Path) -> None:
     """
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     os.chdir(folder)  # DVC takes the names of targets from here
+    with warm(_to_import(folder)) as variables:
+        os.environ.update(variables)
+        _every_stage(folder, locks)
+
+
+def _to_import(folder: Path) -> dict[str, list[str]]:
+    """What the stages import that nobody has run."""
+    missing = [state.stage for state in build_states(open_project(folder)) if state.status not in ("current", "cached")]
+    return {name: [*entry_modules(name, read_spec(name, folder)), *_LATER.get(name, ())] for name in missing}
+
+
+def _every_stage(folder: Path, locks: Path) -> None:
     for name in STAGES:
         state = _state_of(open_project(folder), name)
         if state.status != "current":

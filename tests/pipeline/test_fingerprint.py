@@ -270,7 +270,7 @@ def imported_by_stages() -> dict[str, set[str]]:
     variants.append(stage_specs(replace(tiny(), task="text-to-image"), host()))
     found: dict[str, set[str]] = {stage: set() for stage in STAGES}
     for stage, spec in (item for stages in variants for item in stages.items()):
-        for path in fingerprint._closure(fingerprint._entry_modules(stage, spec)):
+        for path in fingerprint._closure(fingerprint.entry_modules(stage, spec)):
             found[stage] |= set(fingerprint._imports(path)[1]) if path.suffix == ".py" else set()
     return {stage: names - set(sys.stdlib_module_names) for stage, names in found.items()}
 

@@ -12,6 +12,8 @@ import psutil
 import pytest
 from processes import TINY, events, leftovers, run, stages_started, start, wait_for
 
+from modelbuild.stages import STAGES
+
 pytestmark = pytest.mark.slow
 
 
@@ -25,10 +27,8 @@ def _kill_command(process: subprocess.Popen[str], stage: int) -> None:
 
 
 def _kill_worker(process: subprocess.Popen[str], stage: int) -> None:
-    worker = psutil.Process(stage).parent()
-    assert worker
-    assert "modelbuild.pipeline.worker" in worker.cmdline()
-    worker.kill()
+    around = psutil.Process(stage).parents()
+    next(parent for parent in around if "modelbuild.pipeline.worker" in parent.cmdline()).kill()
     wait_for(lambda: not psutil.pid_exists(stage) or psutil.Process(stage).status() == psutil.STATUS_ZOMBIE)
 
 
@@ -45,17 +45,18 @@ def _terminate(process: subprocess.Popen[str], stage: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("harm", "exit_code", "exports"),
+    ("harm", "exit_code", "again"),
     [
-        (_kill_command, -signal.SIGKILL, 1),  # its worker finishes, and nothing is done again
-        (_kill_worker, 7, 2),
-        (_kill_stage, 7, 2),
-        (_control_c, 130, 2),
-        (_terminate, 130, 2),
+        (_kill_command, -signal.SIGKILL, [[]]),  # its worker finishes, and nothing is done again
+        (_kill_worker, 7, [["export"]]),
+        (_kill_stage, 7, [["export"]]),
+        (_control_c, 130, [["export"]]),
+        # In the time that the worker is given, a model so small may come further.
+        (_terminate, 130, [[], *([stage] for stage in STAGES)]),
     ],
 )
 def test_the_next_run_completes_after(
-    harm: Callable[[subprocess.Popen[str], int], None], exit_code: int, exports: int, tmp_path: Path
+    harm: Callable[[subprocess.Popen[str], int], None], exit_code: int, again: list[list[str]], tmp_path: Path
 ) -> None:
     process = start(*TINY, cwd=tmp_path)
     stage = _pid_of_export(tmp_path)
@@ -65,7 +66,8 @@ def test_the_next_run_completes_after(
     assert "Traceback" not in err
     finished = run(*TINY, cwd=tmp_path)
     assert finished.returncode == 0, finished.stderr
-    assert stages_started(tmp_path)["export"] == exports
-    assert {count for name, count in stages_started(tmp_path).items() if name != "export"} == {1}
+    started = stages_started(tmp_path)
+    assert [name for name, count in started.items() if count == 2] in again
+    assert set(started.values()) <= {1, 2}
     assert leftovers(tmp_path) == []
     wait_for(lambda: not psutil.pid_exists(stage))

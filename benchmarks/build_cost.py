@@ -8,6 +8,9 @@ and with it, and again when nothing changed; `optimum-cli export onnx --optimize
 conversion and transformer optimization, and again when nothing changed. Optimum and Olive have environments of their
 own, which are made from benchmarks/optimum.txt and olive.txt. Run again after an interruption, it goes on.
 
+In the command, stages have the process that imports for them: how long they took there is told besides, without what
+was imported while the command still composed its configuration.
+
 Peak memory is that of all processes of a command together; anonymous memory is the part that no file backs.
 """
 
@@ -35,10 +38,13 @@ from measuring import Cost, cost_of, spread, spreads, together
 from random_models import CHECKPOINTS, Checkpoint, write_checkpoint
 from results import plan, run_parts, write
 
+from modelbuild.pipeline.journal import JOURNAL_FILE, read_journal
+
 STAGES = "modelbuild export + optimize"
 OPTIMUM = "Optimum O2"
 OLIVE = "Olive"
 COMMAND = "modelbuild, the whole command"
+IN_COMMAND = "modelbuild export + optimize, in the command"
 _AGAIN = ", nothing changed"
 _VALIDATED = ", validation=quick"
 
@@ -132,13 +138,23 @@ def one_part(task: Task, part: str) -> dict[str, Any]:
     costs = CONTESTANTS[part.partition(": ")[2]](task)
     for name, cost in costs.items():
         print(f"  {name}: {cost.wall_s:.1f} s, {cost.peak_mib:.0f} MiB", flush=True)
-    return {"costs": {name: asdict(cost) for name, cost in costs.items()}}
+    found: dict[str, Any] = {"costs": {name: asdict(cost) for name, cost in costs.items()}}
+    if COMMAND in costs:
+        found[IN_COMMAND] = _seconds_in(task.scratch / "command")
+    return found
+
+
+def _seconds_in(workspace: Path) -> float:
+    """How long the two stages took in the one build of a workspace, by its journal."""
+    (folder,) = (path.parent for path in workspace.glob(f"artifacts/adhoc/*/{JOURNAL_FILE}"))
+    finished = {event.stage: event.seconds for event in read_journal(folder) if event.what == "finished"}
+    return finished["export"] + finished["optimize"]
 
 
 def figures(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The spread of every cost, and of the ratios of the wall times of each round to Optimum's and to Olive's."""
     costs: dict[str, list[Cost]] = {}
-    for part in sorted(parts, key=lambda part: int(part["part"].split(":")[0].split()[1])):
+    for part in _in_order(parts):
         for name, cost in part["costs"].items():
             costs.setdefault(name, []).append(Cost(**cost))
     ratios = {
@@ -146,10 +162,20 @@ def figures(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         for mine in (STAGES, COMMAND, COMMAND + _VALIDATED)
         for other in (OPTIMUM, OLIVE)
     }
+    inside = [part[IN_COMMAND] for part in _in_order(parts) if IN_COMMAND in part]
+    ratios |= {
+        f"{IN_COMMAND} / {other}": spread(a / b.wall_s for a, b in zip(inside, costs[other], strict=True))
+        for other in (OPTIMUM, OLIVE)
+    }
     return {
         "costs": {name: spreads(values) for name, values in sorted(costs.items())},
+        "in_command_s": spread(inside),
         "wall_time_ratios": ratios,
     }
+
+
+def _in_order(parts: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    return sorted(parts, key=lambda part: int(part["part"].split(":")[0].split()[1]))
 
 
 def main() -> None:

@@ -33,6 +33,7 @@ def build_parts() -> list[dict[str, Any]]:
         {
             "part": f"round {number}: everyone",
             "costs": {name: asdict(cost(wall + number - 1)) for name, wall in walls.items()},
+            build_cost.IN_COMMAND: 3.0 + number - 1,
         }
         for number in (1, 2)
     ]

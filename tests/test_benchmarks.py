@@ -283,6 +283,9 @@ def test_ratios_of_build_costs_are_of_one_round_and_then_the_median() -> None:
     assert found["costs"]["Olive"]["wall_s"] == {"median": 16.5, "lowest": 16.0, "highest": 17.0}
     name = f"{build_cost.STAGES} / Optimum O2"
     assert found["wall_time_ratios"][name] == {"median": 0.528, "lowest": 0.5, "highest": 0.556}
+    assert found["in_command_s"] == {"median": 3.5, "lowest": 3.0, "highest": 4.0}
+    name = f"{build_cost.IN_COMMAND} / Optimum O2"
+    assert found["wall_time_ratios"][name] == {"median": 0.41, "lowest": 0.375, "highest": 0.444}
 
 
 def test_a_sweep_may_cost_one_export_and_the_rest_of_each_build() -> None:

@@ -24,11 +24,12 @@ def environment() -> dict[str, str]:
     return os.environ | {"PYTHONPATH": path}
 
 
-def die_with_parent() -> None:
-    """Ask the kernel to end this process when its parent ends, so that no stage works on after its build is gone."""
-    if sys.platform != "linux":
-        return
-    parent = os.getppid()
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+def die_with_parent(parent: int | None = None) -> None:
+    """Ask the kernel to end this process when its parent ends, so that nothing works on after its build is gone.
+    `parent` is the process that started this one, where that is known; it may be gone by now. Raises Interrupted then.
+    """
+    parent = parent or os.getppid()
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
-        raise Interrupted("the build ended while a stage was starting")
+        raise Interrupted("the build ended while a process of it was starting")

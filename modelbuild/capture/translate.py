@@ -6,6 +6,7 @@ The steps are those of `torch.onnx.export(dynamo=True)`, whose second trace is l
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -43,6 +44,11 @@ class Translation:
     graph: ir.Model
     program: torch.export.ExportedProgram
     retraced_for: str = ""
+
+
+def import_tracing() -> None:
+    """Import what torch.export imports when it first traces. It takes a second."""
+    importlib.import_module("torch.export._trace")
 
 
 def capture(module: torch.nn.Module, call: Call) -> torch.export.ExportedProgram:

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from modelbuild.errors import ConfigError
+from modelbuild.own_process import die_with_parent
 from modelbuild.pipeline.warm import hand_over
 from modelbuild.quick_imports import import_quickly
 
@@ -16,9 +17,12 @@ _COLLECT_AFTER = (500_000, 20, 100)
 
 
 def run(words: list[str]) -> int:
-    """Run the stage named in `words` in the current folder. Returns 0."""
+    """Run the stage named in `words` in the current folder, or have it run by the process that imports for this build.
+    Returns its exit code; raises the error of a stage that ran here.
+    """
     if len(words) != 1:
         raise ConfigError("stage takes the name of one stage", hint="it is run by DVC")
+    die_with_parent()
     os.environ["HF_HUB_OFFLINE"] = (
         "1"  # a stage reads what it was given: no library may fetch what it would rather have
     )

@@ -6,18 +6,15 @@ arguments) and answers each. An error is an answer too, and the last one.
 
 from __future__ import annotations
 
-import ctypes
-import os
 import signal
 import sys
 import traceback
 from multiprocessing.connection import Connection
 from typing import Any
 
-from modelbuild.errors import ModelbuildError
+from modelbuild.errors import Interrupted, ModelbuildError
 from modelbuild.measure.sides import Side
-
-_PR_SET_PDEATHSIG = 1
+from modelbuild.own_process import die_with_parent
 
 
 def serve(connection: Connection) -> None:
@@ -51,16 +48,11 @@ def _as_answer(name: str, side: Side, error: Exception) -> ModelbuildError:
     return answer
 
 
-def _die_with(parent: int) -> None:
-    """Let the kernel kill this process when the thread that started it ends, even while this process is suspended."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        sys.exit(1)
-
-
 if __name__ == "__main__":
     # Ctrl-C reaches the whole process group, and the parent ends this process when it does.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _die_with(int(sys.argv[2]))
+    try:
+        die_with_parent(int(sys.argv[2]))
+    except Interrupted as gone:
+        raise SystemExit(1) from gone
     serve(Connection(int(sys.argv[1])))

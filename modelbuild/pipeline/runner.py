@@ -16,7 +16,6 @@ from typing import cast
 import yaml
 
 from modelbuild.errors import ConfigError, HostError, Interrupted, ModelbuildError
-from modelbuild.own_process import die_with_parent
 from modelbuild.pipeline import STAGE_INPUTS, journal
 from modelbuild.pipeline.build_folder import LOG_FOLDER, PARAMS_FILE, host_error, read_locations
 from modelbuild.report import write_metrics, write_report
@@ -37,7 +36,6 @@ def run_stage(name: str, folder: Path) -> None:
         raise ConfigError(
             "not the folder of a build", where=str(folder), hint="stages are run by modelbuild and dvc repro"
         )
-    die_with_parent()
     started = time.monotonic()
     journal.record(folder, name, "started")
     try:

@@ -22,15 +22,18 @@ from modelbuild.locks import hold
 from modelbuild.pipeline import journal
 from modelbuild.pipeline.build_folder import LOG_FOLDER, host_error
 from modelbuild.pipeline.fingerprint import entry_modules
+from modelbuild.pipeline.fork_requests import Wanted
 from modelbuild.pipeline.runner import read_spec
 from modelbuild.pipeline.state import StageState, build_states, cached_objects, open_project, project_stages
 from modelbuild.pipeline.warm import warm
 from modelbuild.report import read_report, require_passed
+from modelbuild.stage_spec import BenchmarkSpec, ExportSpec, ModuleFiles, OptimizeSpec, ValidateSpec
 from modelbuild.stages import STAGES
+from modelbuild.stages.which import is_off
+from modelbuild.strict import Strict
 
 # What stages import when they are at it.
-_MODELS = "modelbuild.reference:import_models"
-_LATER = {"export": (_MODELS, "torch.export._trace"), "validate": (_MODELS,)}
+_MODELS, _TRACING = "modelbuild.reference:import_models", "modelbuild.capture.translate:import_tracing"
 
 
 def bring_up_to_date(folder: Path, locks: Path) -> None:
@@ -39,15 +42,28 @@ def bring_up_to_date(folder: Path, locks: Path) -> None:
     """
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     os.chdir(folder)  # DVC takes the names of targets from here
-    with warm(_to_import(folder)) as variables:
+    with warm(_missing(folder)) as variables:
         os.environ.update(variables)
         _every_stage(folder, locks)
 
 
-def _to_import(folder: Path) -> dict[str, list[str]]:
-    """What the stages import that nobody has run."""
-    missing = [state.stage for state in build_states(open_project(folder)) if state.status not in ("current", "cached")]
-    return {name: [*entry_modules(name, read_spec(name, folder)), *_LATER.get(name, ())] for name in missing}
+def _missing(folder: Path) -> dict[str, Wanted]:
+    """What the stages that nobody has run import."""
+    names = [state.stage for state in build_states(open_project(folder)) if state.status not in ("current", "cached")]
+    return {name: wanted(name, read_spec(name, folder)) for name in names}
+
+
+def wanted(stage: str, spec: Strict) -> Wanted:
+    """What `stage` imports for `spec`: the modules that do its work, and what these import later."""
+    modules = entry_modules(stage, spec)
+    if is_off(spec):
+        return Wanted(modules=modules)
+    exporter = spec.exporter.kind if isinstance(spec, ExportSpec) else ""
+    # A module of the user's own finds transformers as it is, and a graph from a file has none.
+    if isinstance(spec, ExportSpec | ValidateSpec) and not isinstance(spec.model.source, ModuleFiles):
+        modules = (*([_MODELS] if exporter != "file" else []), *modules, *([_TRACING] if exporter == "dynamo" else []))
+    timed = isinstance(spec, BenchmarkSpec) or (isinstance(spec, OptimizeSpec) and spec.timing is not None)
+    return Wanted(modules=modules, measures=timed)
 
 
 def _every_stage(folder: Path, locks: Path) -> None:

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import cost_sections
 import speed_sections
-from tables import Result, Results, table
+from summary import summary
+from tables import Result, Results
 
 HERE = Path(__file__).resolve().parent
 DOCS = HERE.parent / "docs"
@@ -77,33 +78,7 @@ CHARTS: dict[str, Callable[[Result], dict[str, str]]] = {
 }
 
 
-def _summary(results: Results) -> str:
-    """What the README says: one row for each result that has something to say there."""
-    rows = [["", "figure"]]
-    if "build_cost" in results:
-        costs, ratios = results["build_cost"]["costs"], results["build_cost"]["wall_time_ratios"]
-        for name, cost in costs.items():
-            memory = (
-                f"{cost['peak_mib']['median'] / 1024:.2f} GiB, {cost['anonymous_mib']['median'] / 1024:.2f} anonymous"
-            )
-            rows.append([f"{results['build_cost']['model']}, {name}", f"{cost['wall_s']['median']:.3g} s; {memory}"])
-        rows += [[f"wall time, {name}", f"{figure['median']:.2f}"] for name, figure in ratios.items()]
-    for name, model in results.get("artifact_speed", {}).get("models", {}).items():
-        kind = "int8" if name.startswith("int8") else "fp32"
-        for label, case in model["cases"].items():
-            sides = ", ".join(f"{side} {figure['median']:.2f}" for side, figure in case["speed"].items())
-            rows.append([f"{model['title']}, {kind}, {label}, times PyTorch eager", sides])
-    for title, cost in results.get("memory_of_export", {}).get("models", {}).items():
-        said = f"{cost['anonymous_mib']['median']:.0f} MiB anonymous"
-        rows.append([f"export of {title} ({cost['weights_gb']} GB)", said])
-    for builds, found in results.get("sweep_cost", {}).get("sweeps", {}).items():
-        rows.append([f"sweep of {builds}, of one export and the rests", f"{found['ratio']['median']:.2f}"])
-    if "noop" in results:
-        rows.append(["nothing to do", f"{results['noop']['noop_s']:.2g} s"])
-    return table(rows)
-
-
-BLOCKS: dict[str, Callable[[Results], str]] = {"summary": _summary}
+BLOCKS: dict[str, Callable[[Results], str]] = {"summary": summary}
 
 
 def fill(text: str, results: Results) -> str:

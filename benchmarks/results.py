@@ -22,7 +22,7 @@ LIBRARIES = ("torch", "transformers", "onnx", "onnx-ir", "onnxscript", "onnxrunt
 # What matrix products are made of: whether a machine has these decides what int8 and bf16 are worth on it.
 _ISA = ("avx2", "fma", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "amx_bf16", "asimddp", "i8mm")
 # What is drawn changes nothing that is measured.
-_DRAWING = ("charts", "cost_sections", "draw", "speed_sections", "tables")
+_DRAWING = ("charts", "cost_sections", "draw", "speed_sections", "summary", "tables")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -341,7 +341,9 @@ def test_a_block_of_figures_is_drawn_and_an_unknown_one_refused() -> None:
     text = "Before.\n<!-- figures: summary -->\nold\n<!-- end of figures -->\nAfter.\n"
     drawn = fill(text, results())
     assert "old" not in drawn
-    assert "| BERT-base, Olive | 16.5 s; 1.61 GiB, 0.81 anonymous |" in drawn
+    assert "| BERT-base, 1x16 |  |  | 2.00 | 2.50 |  |" in drawn
+    assert "| wall time of export and optimize, each stage alone, of Optimum O2's | 0.53 |" in drawn
+    assert "| BERT-base in int8, worst cosine with PyTorch | 0.9912 of 200 sentences |" in drawn
     assert drawn.startswith("Before.\n")
     assert drawn.endswith("After.\n")
     assert fill(drawn, results()) == drawn

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,6 +23,9 @@ _PLACEHOLDER = "_empty_nn_module_stack"
 _CALL_NUMBER = re.compile(r"@\d+$")
 # A tag is a path, and no program: what is longer is not read.
 _LONGEST = 1 << 16
+_TEXT = re.compile(r"""'(?:[^'\\\n]|\\.)*'|"(?:[^"\\\n]|\\.)*\"""")
+_LIST = re.compile(rf"\[(?:(?:{_TEXT.pattern})(?:, ?(?:{_TEXT.pattern}))*)?\]")
+_ESCAPED = re.compile(r"\\(['\"\\])")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,10 +59,10 @@ def read_tag(node: onnx.NodeProto) -> Tag | None:
     model itself then, and numbers the calls of a module that is called again.
     """
     values = {entry.key: entry.value for entry in node.metadata_props}
-    scopes = _names(values.get(SCOPES_KEY, ""))
+    scopes = read_names(values.get(SCOPES_KEY, ""))
     if not scopes:
         return None
-    classes = _names(values.get(CLASSES_KEY, ""))
+    classes = read_names(values.get(CLASSES_KEY, ""))
     source = values.get(SOURCE_KEY, EXPORTER)
     paths = tuple(_CALL_NUMBER.sub("", path) for path in scopes[:-1])
     if not paths or paths[-1].startswith(_PLACEHOLDER):
@@ -82,13 +84,14 @@ def write_tag(node: onnx.NodeProto, tag: Tag) -> None:
         node.metadata_props.add(key=key, value=value)
 
 
-def _names(text: str) -> tuple[str, ...]:
-    """The names in a list of texts as Python writes one; nothing where it is something else."""
-    try:
-        names = ast.literal_eval(text) if len(text) <= _LONGEST else ()
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
+def read_names(text: str) -> tuple[str, ...]:
+    """The names in a list of texts as Python writes one; nothing where it is something else.
+
+    Not by Python's own parser, which fails now and then where two threads use it (SystemError, CPython 3.11).
+    """
+    if len(text) > _LONGEST or not _LIST.fullmatch(text):
         return ()
-    return tuple(names) if isinstance(names, list) and all(isinstance(name, str) for name in names) else ()
+    return tuple(_ESCAPED.sub(r"\1", name[1:-1]) for name in _TEXT.findall(text))
 
 
 def load_graph(model: Path) -> onnx.ModelProto:

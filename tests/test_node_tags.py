@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import onnx
@@ -7,7 +8,7 @@ import pytest
 from onnx import helper
 
 from modelbuild.errors import PackageError
-from modelbuild.node_tags import CLASSES_KEY, SCOPES_KEY, SOURCE_KEY, Tag, load_graph, read_tag, write_tag
+from modelbuild.node_tags import CLASSES_KEY, SCOPES_KEY, SOURCE_KEY, Tag, load_graph, read_names, read_tag, write_tag
 
 
 def node(scopes: str | None, classes: str | None = None) -> onnx.NodeProto:
@@ -83,3 +84,31 @@ def test_what_is_not_an_onnx_file_is_a_package_error(content: bytes, tmp_path: P
     (tmp_path / "model.onnx").write_bytes(content)
     with pytest.raises(PackageError, match="not an ONNX file"):
         load_graph(tmp_path / "model.onnx")
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("[]", ()),
+        ("['']", ("",)),
+        ("['', 'encoder.layer.0', 'add']", ("", "encoder.layer.0", "add")),
+        ('["it\'s", \'say "hi"\']', ("it's", 'say "hi"')),
+        (str(["a\\b", 'it\'s "odd"', "ü", "a, b", "[]"]), ("a\\b", 'it\'s "odd"', "ü", "a, b", "[]")),
+        ("['a','b']", ("a", "b")),
+        ("['a' 'b']", ()),
+        ("['a', 3]", ()),
+        ("'a'", ()),
+        ("['a'", ()),
+        ("['a\\']", ()),
+        ("[" + "'a', " * 20_000 + "'a']", ()),
+    ],
+)
+def test_a_list_of_names_is_read_as_python_writes_it(text: str, names: tuple[str, ...]) -> None:
+    assert read_names(text) == names
+
+
+def test_tags_are_read_in_several_threads_at_once() -> None:
+    """Python's own parser fails there now and then, with a SystemError."""
+    text = str([f"encoder.layer.{number}" for number in range(200)])
+    with ThreadPoolExecutor(4) as threads:
+        assert {len(found) for found in threads.map(lambda _: read_names(text), range(400))} == {200}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import logging
 import re
 import sys
@@ -23,7 +22,7 @@ from modelbuild.graph import data_file
 from modelbuild.graph_source import OwnGraph
 from modelbuild.interface import Axis, Interface
 from modelbuild.mapped_weights import release
-from modelbuild.node_tags import CLASSES_KEY, SCOPES_KEY
+from modelbuild.node_tags import CLASSES_KEY, SCOPES_KEY, read_names
 from modelbuild.samples import Batch
 from modelbuild.sizes import UNLIMITED
 from modelbuild.source_lines import forget_source_lines
@@ -231,12 +230,12 @@ def _tag_from_the_model(graph: ir.Model) -> None:
     """Say of each node in which module of the model it is, and not in which of our module around the model."""
     for node in ir.traversal.RecursiveGraphIterator(graph.graph):
         if SCOPES_KEY in node.metadata_props:
-            scopes = ast.literal_eval(node.metadata_props[SCOPES_KEY])
+            scopes = read_names(node.metadata_props[SCOPES_KEY])
             paths = ["" if path == "model" else path.removeprefix("model.") for path in scopes[:-1]]
             around = paths[:2] == ["", ""]
             node.metadata_props[SCOPES_KEY] = repr([*paths[around:], scopes[-1]])
-            classes = ast.literal_eval(node.metadata_props[CLASSES_KEY])
-            node.metadata_props[CLASSES_KEY] = repr(classes[around:])
+            classes = read_names(node.metadata_props[CLASSES_KEY])
+            node.metadata_props[CLASSES_KEY] = repr(list(classes[around:]))
 
 
 def _converted(graph: ir.Model, opset: int) -> ir.Model:

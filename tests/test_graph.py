@@ -117,6 +117,15 @@ def test_the_oldest_onnxruntime_has_both_the_opset_and_the_ir(
     assert facts.oldest_onnxruntime() == oldest
 
 
+@pytest.mark.parametrize(
+    ("operator", "oldest"), [("Attention", "1.19"), ("MultiHeadAttention", "1.21"), ("Gelu", "1.12")]
+)
+def test_fused_attention_needs_a_release_that_computes_it_right(operator: str, oldest: str, model: Path) -> None:
+    onnx.save(tiny(17, 8), model)
+    facts = replace(read_graph(model), operators={"MatMul": 2, f"com.microsoft.{operator}": 1})
+    assert facts.oldest_onnxruntime() == oldest
+
+
 def test_what_no_table_names_needs_the_release_that_is_installed(model: Path) -> None:
     facts, installed = read_graph(model), ".".join(ort.__version__.split(".")[:2])
     assert replace(facts, opsets={"": 25}).oldest_onnxruntime() == installed

@@ -179,9 +179,12 @@ def _replay_golden(model: Model, folder: Path) -> None:
 
 
 def _golden_pairs(model: Model, graph: str, arrays: Mapping[str, Array]) -> list[tuple[str, Array, Array]]:
-    """For each output of one graph its name, what came out here and what came out where the package was built."""
+    """For each output of one graph its name, what came out here and what came out where the package was built. They are
+    of a second run: ONNX Runtime plans its memory by the first, and 1.18 then computes fused attention wrong.
+    """
     given, wanted = f"{graph}/input.", f"{graph}/output."
     inputs = {name.removeprefix(given): array for name, array in arrays.items() if name.startswith(given)}
+    model.run(inputs, graph=graph)
     outputs = model.run(inputs, graph=graph)
     return [(name, output, arrays[f"{wanted}{name}"]) for name, output in outputs.items()]
 

@@ -13,7 +13,7 @@ import pytest
 from modelbuild.errors import HostError, InputError, PackageError
 from modelbuild.manifest import FILE_NAME, read_manifest, record_files, write_manifest
 from modelbuild.runtime import load
-from modelbuild.runtime.load import GOLDEN_FILE
+from modelbuild.runtime.load import GOLDEN_FILE, Model
 
 CPU = "CPUExecutionProvider"
 IDS, MASK = np.array([[4, 5], [6, 7]]), np.array([[1, 1], [0, 1]])
@@ -239,3 +239,16 @@ def test_session_settings_replace_those_of_the_manifest(package: Path) -> None:
 def test_providers_and_options_that_do_not_exist_are_refused(providers: Any, message: str, package: Path) -> None:
     with pytest.raises(HostError, match=message):
         load(package, providers=providers)
+
+
+def test_the_self_check_compares_a_second_run(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ONNX Runtime plans its memory by the first run, and may go wrong in those after it."""
+    real, runs = Model.run, [0]
+
+    def wrong_from_the_second_on(self: Model, *arguments: Any, **options: Any) -> dict[str, Any]:
+        runs[0] += 1
+        return {name: array + (runs[0] > 1) for name, array in real(self, *arguments, **options).items()}
+
+    monkeypatch.setattr(Model, "run", wrong_from_the_second_on)
+    with pytest.raises(PackageError, match="self-check failed: states differs by 1"):
+        load(package)

@@ -146,3 +146,18 @@ BERT-base with random weights; `quick` and `strict` are kinds of validation.
 {result["rounds"]} rounds, {result["host"]["processor"]}, {result["host"]["cores"]} cores.
 [Result](../benchmarks/validation_cost.json), [script](../benchmarks/validation_cost.py).
 """
+
+
+def runtime(result: Result) -> str:
+    imports = {name: figure["median"] for name, figure in result["import_s"].items()}
+    baseline, ours = imports
+    return f"""\
+## What the runtime costs
+
+`{ours}` takes {imports[ours]:.3g} s, and `{baseline}` {imports[baseline]:.3g} s:
+{spelled(result["import_ratio"])} times as long. A run of a tiny BERT, three inputs, takes
+{spelled(result["session_us"], "µs")} by its session, and {spelled(result["overhead_us"], "µs")} more by `Model.run`,
+which checks every input and every id, and counts.
+
+{measured_on(result)}
+"""

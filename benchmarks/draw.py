@@ -69,6 +69,7 @@ SECTIONS: dict[str, Callable[[Result], str]] = {
     "sweep_cost": cost_sections.sweep,
     "noop": cost_sections.noop,
     "validation_cost": cost_sections.validation,
+    "runtime_cost": cost_sections.runtime,
 }
 CHARTS: dict[str, Callable[[Result], dict[str, str]]] = {
     "build_cost": cost_sections.build_charts,

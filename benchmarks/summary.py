@@ -56,3 +56,10 @@ def _costs(results: Results) -> Iterator[list[str]]:
     if "noop" in results:
         found = results["noop"]
         yield ["a build with nothing to do", f"{found['noop_s']:.2g} s, {found['ratio']} times its libraries' import"]
+    if "runtime_cost" in results:
+        found = results["runtime_cost"]
+        yield [
+            "import of modelbuild.runtime, of that of numpy and onnxruntime",
+            f"{found['import_ratio']['median']:.2f}",
+        ]
+        yield ["Model.run over the session, three inputs", f"{found['overhead_us']['median']:.0f} µs"]

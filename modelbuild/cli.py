@@ -19,6 +19,11 @@ COMMANDS: dict[str, str] = {
     "why": "modelbuild.commands.why",
     "gc": "modelbuild.commands.gc",
     "inspect": "modelbuild.commands.inspect",
+    "registry": "modelbuild.commands.registry",
+    "verify": "modelbuild.commands.verify",
+    "diff": "modelbuild.commands.diff",
+    "package": "modelbuild.commands.package",
+    "sign": "modelbuild.commands.sign",
     "compose": "modelbuild.commands.compose",
     "stage": "modelbuild.commands.stage",
 }
@@ -89,5 +94,5 @@ def _command(module: str) -> Command:
         raise HostError(
             f"'{error.name}' is not installed",
             where=sys.executable,
-            hint="pip install 'modelbuild[build,cpu]' (or [build,gpu])",
+            hint="pip install 'modelbuild[build,cpu]' (or [build,gpu]); registry, verify, sign and package need it not",
         ) from error

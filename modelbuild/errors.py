@@ -9,6 +9,7 @@
     ├── HostError          7  ENV  this machine: providers, disk, permissions, versions
     ├── SweepError         8  SWP  some jobs of a sweep failed
     ├── InputError         1  INP  inputs given to a loaded model; never leaves the runtime
+    ├── ClosedError        1  CLO  a model or a cache that was closed; never leaves the runtime
     └── Interrupted      130  INT  Ctrl-C or SIGTERM
 
 A message is one line, `error[CODE]: what: where: what to do`.
@@ -117,6 +118,13 @@ class InputError(ModelbuildError, ValueError):
     """The inputs given to a loaded model do not fit its signature."""
 
     code = "INP"
+    exit_code = 1
+
+
+class ClosedError(ModelbuildError):
+    """A loaded model, or a cache of them, was closed and is used all the same."""
+
+    code = "CLO"
     exit_code = 1
 
 

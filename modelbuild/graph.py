@@ -25,7 +25,7 @@ _FIRST_WITH_IR = {8: "1.12", 9: "1.15", 10: "1.18", 11: "1.23"}
 # The first release that computes what is meant by an operator of its own, found by running fused all-MiniLM-L6-v2 with
 # 1.18.1 (Attention is wrong from the second run on), 1.19.2, 1.20.1 (MultiHeadAttention is wrong), 1.21.1 and 1.23.2.
 _FIRST_RIGHT = {"com.microsoft.Attention": "1.19", "com.microsoft.MultiHeadAttention": "1.21"}
-_DEFAULT_DOMAIN = "ai.onnx"
+DEFAULT_DOMAIN = "ai.onnx"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +106,7 @@ def node_type(domain: str, op_type: str) -> str:
 
 
 def _domain(name: str) -> str:
-    return "" if name == _DEFAULT_DOMAIN else name
+    return "" if name == DEFAULT_DOMAIN else name
 
 
 def _data_files(proto: onnx.ModelProto, model: Path) -> dict[str, int]:

@@ -101,6 +101,10 @@ class Interface(Strict):
         """What the size of an axis must be a multiple of, for each that has such a step."""
         return {axis.name: axis.step for axis in self.axes if axis.step > 1}
 
+    def ids(self) -> dict[str, int]:
+        """How many ids there are for each input that has some: they are 0 and up."""
+        return {value.name: value.below for value in self.inputs if value.below and "int" in value.dtype}
+
     def content(self, content: Content) -> Input | None:
         """The first input that holds `content`, or None."""
         return next((value for value in self.inputs if value.content == content), None)

@@ -19,18 +19,30 @@ def hold(path: Path, on_wait: Callable[[str], None] | None = None, *, shared: bo
     """Hold the lock `path`, and give its file descriptor, which may be passed to a child.
 
     Many may hold it `shared` at once, or one alone. When another process has it, `on_wait` is called once with who that
-    is, and then this one waits.
+    is, and then this one waits. A file that another user made, and this one may only read, serves as well.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        handle, writable = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644), True
+    except PermissionError as error:
+        if not path.exists():
+            raise
+        handle, writable = _readable(path, error), False
     try:
         _acquire(handle, fcntl.LOCK_SH if shared else fcntl.LOCK_EX, on_wait)
-        if not shared:
+        if writable and not shared:
             os.ftruncate(handle, 0)
             os.pwrite(handle, f"process {os.getpid()}".encode(), 0)
         yield handle
     finally:
         os.close(handle)
+
+
+def _readable(path: Path, error: PermissionError) -> int:
+    try:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        raise error from None
 
 
 def _acquire(handle: int, mode: int, on_wait: Callable[[str], None] | None) -> None:

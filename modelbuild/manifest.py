@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from modelbuild.digest import sha256_file, write_json
+from modelbuild.digest import write_text
 from modelbuild.errors import PackageError
+from modelbuild.kinds import require_kinds
 from modelbuild.signature import Signature, signature_from_dict, signature_to_dict
 
-FORMAT = 2
+FORMAT = 3
 FILE_NAME = "manifest.json"
+NOT_AS_WRITTEN = f"{FILE_NAME} is not what was written (its own sha256)"
+_ENCODED = ("graphs", "files", "providers", "digest")
+# Stands in the place of the manifest's own digest while that is computed.
+_UNSEALED = "0" * 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,9 +36,12 @@ class GraphRecord:
 
     `limits` are the largest sizes of symbolic axes, where there are any (`{"sequence": 512}`), `may_be_empty` the axes
     that may have none, and `sums` those that are as long as others together (`{"total": ["past", "sequence"]}`).
-    `steps` are what the sizes of axes must be multiples of, where that is not 1 (`{"height": 8}`).
+    `steps` are what the sizes of axes must be multiples of, where that is not 1 (`{"height": 8}`), and `ids` how many
+    ids there are for an input that has them (`{"input_ids": 30522}`).
     `opsets` maps operator domains to versions; `oldest_onnxruntime` is the oldest release known to load the file.
-    `sizes` are those of the symbolic axes in the golden inputs.
+    `sizes` are those of the symbolic axes in the golden inputs. `tied_to` is the kind of machine (`x86_64 avx512f`)
+    that a file is for whose weights lie as that one wants them; most files run anywhere, and have none. `batch` is the
+    axis of rows that do not depend on each other, if there is one.
     """
 
     file: str
@@ -47,6 +55,9 @@ class GraphRecord:
     hierarchy: Mapping[str, Any]
     sizes: Mapping[str, int] = field(default_factory=dict)
     steps: Mapping[str, int] = field(default_factory=dict)
+    ids: Mapping[str, int] = field(default_factory=dict)
+    tied_to: str = ""
+    batch: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,8 +66,9 @@ class Manifest:
 
     `verified` is whether validation ran and passed. `graphs` are its graphs by name, in the order in which they run;
     one alone is called `model`. `providers` are `[name, options]` pairs in order; `session` holds the session settings;
-    `source`, `build`, `tools`, `validation`, `benchmark` and `optimization`, by graph, are plain JSON for people and
-    programs.
+    `built_on` is the machine where the golden outputs were computed; `digest` the sha256 of the file that it was read
+    from; `source`, `build`, `tools`, `validation`,
+    `benchmark` and `optimization`, by graph, are plain JSON for people and programs.
     """
 
     name: str
@@ -73,33 +85,70 @@ class Manifest:
     benchmark: Mapping[str, Any]
     files: Mapping[str, FileRecord]
     optimization: Mapping[str, Any] = field(default_factory=dict)
+    built_on: Mapping[str, str] = field(default_factory=dict)
+    digest: str = field(default="", compare=False)
+
+    def takes_and_gives(self) -> Mapping[str, object]:
+        """What a program that runs it relies on: the task, and of each graph the tensors and the limits."""
+        parts = ("signature", "limits", "may_be_empty", "sums", "steps", "ids")
+        graphs = {name: [getattr(graph, part) for part in parts] for name, graph in self.graphs.items()}
+        return {"task": self.task, **graphs}
 
 
 def write_manifest(manifest: Manifest, folder: Path) -> None:
-    """Write `manifest.json` into `folder`, whole or not at all."""
-    values = {key: value for key, value in vars(manifest).items() if key not in ("graphs", "files", "providers")}
-    write_json(
+    """Write `manifest.json` into `folder`, whole or not at all, with its own digest."""
+    values = {key: value for key, value in vars(manifest).items() if key not in _ENCODED}
+    write_text(
         folder / FILE_NAME,
-        {
-            "format": FORMAT,
-            **values,
-            "graphs": {name: _graph_to_dict(graph) for name, graph in manifest.graphs.items()},
-            "providers": [[name, dict(options)] for name, options in manifest.providers],
-            "files": {name: vars(record) for name, record in sorted(manifest.files.items())},
-        },
+        sealed(
+            {
+                "format": FORMAT,
+                **values,
+                "graphs": {name: _graph_to_dict(graph) for name, graph in manifest.graphs.items()},
+                "providers": [[name, dict(options)] for name, options in manifest.providers],
+                "files": {name: vars(record) for name, record in sorted(manifest.files.items())},
+            }
+        ),
     )
+
+
+def sealed(values: Mapping[str, Any]) -> str:
+    """The text of a manifest. Its `sha256` is that of the text in which 64 zeros stand for it: whoever edits one byte
+    of it by accident, or forgets to seal it again, is found out. Against somebody who means it only a signature helps.
+    """
+    data = {"format": values["format"], "sha256": _UNSEALED} | {k: v for k, v in values.items() if k != "sha256"}
+    text = json.dumps(data, indent=2, allow_nan=False) + "\n"
+    return text.replace(_UNSEALED, _sha256(text), 1)
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def read_manifest(folder: Path) -> Manifest:
     """The manifest of the package in `folder`. Raises PackageError when there is none, or it is damaged or newer."""
+    manifest, as_written = examine_manifest(folder)
+    if not as_written:
+        raise PackageError(NOT_AS_WRITTEN, where=str(folder), hint="build or fetch it again")
+    return manifest
+
+
+def examine_manifest(folder: Path) -> tuple[Manifest, bool]:
+    """The manifest of the package in `folder`, and whether it is what was written, by its own digest. Raises
+    PackageError when there is none, or it makes no sense or is newer.
+    """
     path = folder / FILE_NAME
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_bytes().decode()
+        data = json.loads(text)
     except FileNotFoundError as error:
         raise PackageError("not a package: it has no manifest.json", where=str(folder)) from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise PackageError(f"manifest.json cannot be read: {error}", where=str(folder)) from error
-    return _decode(data, folder)
+    manifest = _decode(data, folder)
+    own = str(data["sha256"])
+    manifest = replace(manifest, digest=_sha256(text))
+    return manifest, _sha256(text.replace(own, _UNSEALED, 1)) == own
 
 
 def _decode(data: Any, folder: Path) -> Manifest:
@@ -112,7 +161,7 @@ def _decode(data: Any, folder: Path) -> Manifest:
             )
         if data["format"] < FORMAT:
             raise PackageError(
-                f"the package has format {data['format']}, from before packages could have several graphs",
+                f"the package has format {data['format']}, and this modelbuild reads {FORMAT}",
                 where=str(folder),
                 hint="build it again",
             )
@@ -122,7 +171,12 @@ def _decode(data: Any, folder: Path) -> Manifest:
         for graph in graphs.values():
             if graph.file not in data["files"]:
                 raise ValueError(f"{graph.file!r} is not one of its files")
-        values = {key: value for key, value in data.items() if key != "format"}
+        if not all(isinstance(name, str) and isinstance(options, dict) for name, options in data["providers"]):
+            raise ValueError("its providers are no names with options")
+        require_kinds(Manifest, data)
+        values = {key: value for key, value in data.items() if key not in ("format", "sha256")}
+        if not isinstance(data["sha256"], str) or len(data["sha256"]) != len(_UNSEALED):
+            raise ValueError("its sha256 has not 64 digits")
         return Manifest(
             **values
             | {
@@ -140,52 +194,10 @@ def _graph_to_dict(graph: GraphRecord) -> dict[str, Any]:
 
 
 def _graph_from_dict(data: dict[str, Any]) -> GraphRecord:
+    require_kinds(GraphRecord, data)
     values = {
         "signature": signature_from_dict(data["signature"]),
         "may_be_empty": tuple(data["may_be_empty"]),
         "sums": {name: tuple(parts) for name, parts in data["sums"].items()},
     }
     return GraphRecord(**data | values)
-
-
-def record_files(folder: Path) -> dict[str, FileRecord]:
-    """Size and sha256 of every file under `folder`, by its path relative to it. Raises PackageError for a link."""
-    return {name: record_file(folder / name) for name in _file_names(folder) if name != FILE_NAME}
-
-
-def record_file(path: Path) -> FileRecord:
-    """Size and sha256 of one file."""
-    return FileRecord(size_bytes=path.stat().st_size, sha256=sha256_file(path))
-
-
-def verify_files(manifest: Manifest, folder: Path, *, digests: bool = True) -> None:
-    """Raise PackageError, with every difference, unless `folder` holds exactly the files of `manifest`.
-
-    Sizes are always compared; contents when `digests`.
-    """
-    present = set(_file_names(folder)) - {FILE_NAME}
-    differences = [f"{name} is missing" for name in sorted(set(manifest.files) - present)]
-    differences += [f"{name} does not belong to it" for name in sorted(present - set(manifest.files))]
-    for name in sorted(present & set(manifest.files)):
-        record, path = manifest.files[name], folder / name
-        if path.stat().st_size != record.size_bytes:
-            differences.append(f"{name} has {path.stat().st_size} bytes instead of {record.size_bytes}")
-        elif digests and sha256_file(path) != record.sha256:
-            differences.append(f"{name} has another content (sha256)")
-    if differences:
-        raise PackageError(
-            f"the package is not what was built: {'; '.join(differences)}",
-            where=str(folder),
-            hint="build or fetch it again",
-        )
-
-
-def _file_names(folder: Path) -> list[str]:
-    names = []
-    for parent, folders, files in os.walk(folder):
-        for name in [*folders, *files]:
-            path = Path(parent, name)
-            if path.is_symlink() or not (path.is_file() or path.is_dir()):
-                raise PackageError("a package holds only plain files", where=str(path))
-        names += [Path(parent, name).relative_to(folder).as_posix() for name in files]
-    return sorted(names)

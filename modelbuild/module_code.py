@@ -20,9 +20,10 @@ _INIT = "__init__.py"
 # What modelbuild itself runs with, which no build may load anew or take for the user's own.
 OURS = frozenset(
     {
-        "PIL", "diffusers", "dvc", "huggingface_hub", "hydra", "jinja2", "markupsafe", "modelbuild", "numpy",
-        "omegaconf", "onnx", "onnx_ir", "onnxruntime", "onnxscript", "optimum", "platformdirs", "psutil",
-        "pydantic", "rich", "safetensors", "tokenizers", "torch", "transformers", "yaml",
+        "PIL", "cyclonedx", "diffusers", "dvc", "huggingface_hub", "hydra", "jinja2", "markupsafe", "model_signing",
+        "modelbuild", "numpy", "omegaconf", "onnx", "onnx_ir", "onnxruntime", "onnxscript", "optimum", "packageurl",
+        "platformdirs", "prometheus_client", "psutil", "pydantic", "rich", "safetensors", "tokenizers", "torch",
+        "transformers", "yaml",
     }
 )  # fmt: skip
 

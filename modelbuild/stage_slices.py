@@ -93,9 +93,11 @@ def _texts(build: ResolvedBuild, sidecars: StageModel) -> Texts | None:
 
 
 def _origin(build: ResolvedBuild) -> dict[str, str]:
-    """Where the model came from, and which graph it is if it was exported elsewhere."""
+    """Where the model came from, and which graph it is, with which data, if it was exported elsewhere."""
     exporter = build.exporter
-    return dict(build.located.origin) | ({"graph": exporter.graph} if isinstance(exporter, GraphFiles) else {})
+    files = {"graph": exporter.graph} if isinstance(exporter, GraphFiles) else {}
+    data = exporter.data if isinstance(exporter, GraphFiles) else {}
+    return {**build.located.origin, **files, **{f"data of the graph: {name}": digest for name, digest in data.items()}}
 
 
 def _without_path(spec: BuildSpec) -> BuildSpec:

@@ -140,13 +140,16 @@ class BenchmarkSpec(Strict):
 
 
 class PackageSpec(Strict):
-    """What package depends on, beside the files it assembles: the build as declared, and what it was resolved to."""
+    """What package depends on, beside the files it assembles: the build as declared, what it was resolved to, and the
+    versions of the `tools` that all stages use.
+    """
 
     build: BuildSpec
     model: StageModel
     origin: dict[str, str]
     task: TaskName
     custom_ops: tuple[LibraryFile, ...] = ()
+    tools: dict[str, str] = {}
 
 
 SPECS: dict[str, type[Strict]] = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 
 # What people call things that have another name here. Letter by letter, `gpu` is nearest to `cpu`.
@@ -11,6 +10,8 @@ _ALSO_CALLED = {"gpu": "cuda", "nvidia": "cuda", "trt": "tensorrt"}
 
 def closest(word: str, known: Iterable[str]) -> str | None:
     """The one of `known` that is most like `word`, or means the same, or None."""
+    import difflib  # only now: whoever makes no mistakes needs it not
+
     choices = list(known)
     plain = word.lower().removesuffix("executionprovider")
     meant = [name for name in (plain, _ALSO_CALLED.get(plain)) if name in choices and name != word]

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import json
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +19,8 @@ from modelbuild.batches import TEXTS
 from modelbuild.runtime import load
 
 pytestmark = pytest.mark.slow
+REPOSITORY = Path(__file__).resolve().parents[1]
+Environment = Callable[..., Path]
 
 
 @pytest.fixture(scope="module")
@@ -86,3 +93,75 @@ def test_the_runtime_gives_the_same_embeddings(package: Path, expected: npt.NDAr
 def test_the_manifest_names_the_published_digest(package: Path) -> None:
     files = load(package, verify=False).manifest.source["files"]
     assert files["model.safetensors"] == "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+
+
+def test_encode_gives_them_in_three_lines(package: Path, expected: npt.NDArray[np.float32]) -> None:
+    model = load(package)
+    vectors = model.encode(list(TEXTS))
+    assert vectors.shape == expected.shape
+    assert float((vectors * expected).sum(axis=1).min()) > 0.99999
+    one = model.encode(TEXTS[0])
+    np.testing.assert_allclose(one, vectors[0], atol=1e-5)
+    np.testing.assert_allclose(model.encode(list(TEXTS), batch_size=1), vectors, atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> Environment:
+    """Make a Python that has these requirements and the wheel of modelbuild, without what else it would need."""
+    wheels = tmp_path_factory.mktemp("wheels")
+    command = ["build", "--wheel", "--no-isolation", "--outdir", str(wheels), str(REPOSITORY)]
+    subprocess.run([sys.executable, "-m", *command], check=True, capture_output=True)
+    (wheel,) = wheels.glob("*.whl")
+
+    def make(*requirements: str) -> Path:
+        folder = tmp_path_factory.mktemp("environment")
+        subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True, capture_output=True)
+        site = sysconfig.get_path("purelib", vars={"base": str(folder), "platbase": str(folder)})
+        for words in (list(requirements), ["--no-deps", str(wheel)]):
+            command = [sys.executable, "-m", "pip", "install", "--quiet", "--target", site, *words]
+            installed = subprocess.run(command, capture_output=True, text=True, check=False)
+            assert installed.returncode == 0, f"{words} cannot be had: {installed.stderr}"
+        return folder / "bin" / "python"
+
+    return make
+
+
+def served(python: Path, package: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """`python -m modelbuild.runtime PACKAGE`, in the folder of the package."""
+    command = [str(python), "-m", "modelbuild.runtime", str(package), *words]
+    return subprocess.run(command, cwd=package.parent, env={}, capture_output=True, text=True, check=False)
+
+
+def test_with_numpy_and_onnxruntime_alone_it_loads_checks_itself_and_runs(
+    package: Path, environment: Environment, tmp_path: Path
+) -> None:
+    python = environment("numpy", "onnxruntime==1.31.1")
+    checked = served(python, package)
+    assert checked.returncode == 0, checked.stderr
+    assert json.loads(checked.stdout)["healthy"] is True
+    ids = np.array([[101, 7592, 2088, 102]])
+    inputs = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
+    np.savez(tmp_path / "in.npz", allow_pickle=False, **inputs)
+    ran = served(python, package, "--inputs", str(tmp_path / "in.npz"), "--outputs", str(tmp_path / "out.npz"))
+    assert ran.returncode == 0, ran.stderr
+    with np.load(tmp_path / "out.npz") as found:
+        states = found["last_hidden_state"]
+    np.testing.assert_allclose(states, load(package).run(inputs)["last_hidden_state"], atol=1e-5)
+    listed = "import importlib.metadata as m; print(sorted(d.metadata['Name'].lower() for d in m.distributions()))"
+    names = subprocess.run([python, "-c", listed], capture_output=True, text=True, check=True).stdout
+    assert not {"torch", "transformers", "onnx", "hydra-core", "dvc"} & set(json.loads(names.replace("'", '"')))
+
+
+def test_an_older_onnxruntime_that_the_manifest_allows_opens_it_and_one_that_it_does_not_is_refused(
+    package: Path, environment: Environment
+) -> None:
+    oldest = load(package, verify=False).manifest.graphs["model"].oldest_onnxruntime
+    assert oldest == "1.19"
+    allowed = served(environment("numpy<2", "onnxruntime==1.19.2"), package)
+    assert allowed.returncode == 0, allowed.stderr
+    assert json.loads(allowed.stdout)["healthy"] is True
+    refused = served(environment("numpy<2", "onnxruntime==1.18.1"), package)
+    assert refused.returncode == 6
+    (line,) = refused.stderr.splitlines()
+    assert line.startswith("error[PKG]: onnxruntime 1.18.1 is older than the 1.19 that it needs: ")
+    assert line.endswith(": upgrade onnxruntime, or build with an older opset")

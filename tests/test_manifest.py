@@ -11,18 +11,8 @@ from typing import Any
 import pytest
 
 from modelbuild.errors import PackageError
-from modelbuild.manifest import (
-    FILE_NAME,
-    FORMAT,
-    FileRecord,
-    GraphRecord,
-    Manifest,
-    read_manifest,
-    record_file,
-    record_files,
-    verify_files,
-    write_manifest,
-)
+from modelbuild.manifest import FILE_NAME, FORMAT, FileRecord, GraphRecord, Manifest, read_manifest, write_manifest
+from modelbuild.package_files import record_file, record_files, verify_files, verify_package
 from modelbuild.signature import Signature, TensorSpec
 
 FILES = {"model.onnx": b"graph", "model.onnx.data": b"01234567", "1_Pooling/config.json": b"01234568"}
@@ -103,14 +93,14 @@ def test_record_files_records_every_file_but_the_manifest(folder: Path) -> None:
 def test_a_newer_format_is_refused_and_the_hint_is_to_upgrade(folder: Path) -> None:
     edit(folder, lambda data: data.update(format=FORMAT + 1, something_new=1))
     with pytest.raises(
-        PackageError, match=r"format 3, and this modelbuild reads up to 2: /.*/package: upgrade modelbuild"
+        PackageError, match=r"format 4, and this modelbuild reads up to 3: /.*/package: upgrade modelbuild"
     ):
         read_manifest(folder)
 
 
 def test_an_older_format_is_refused_and_the_hint_is_to_build_again(folder: Path) -> None:
     edit(folder, lambda data: data.update(format=1))
-    with pytest.raises(PackageError, match=r"format 1, from before packages could have several graphs: .*build it"):
+    with pytest.raises(PackageError, match=r"format 1, and this modelbuild reads 3: .*build it again"):
         read_manifest(folder)
 
 
@@ -191,6 +181,10 @@ def link_a_folder(folder: Path) -> None:
     (folder / "1_Pooling").symlink_to(folder.parent / "elsewhere")
 
 
+def add_a_folder(folder: Path) -> None:
+    (folder / "more" / "inside").mkdir(parents=True)
+
+
 def add_a_pipe(folder: Path) -> None:
     os.mkfifo(folder / "pipe")
 
@@ -204,9 +198,9 @@ def add_a_pipe(folder: Path) -> None:
         (edit_text, r"config\.json has 9 bytes instead of 8", False),
         (add, r"1_Pooling/notes\.txt does not belong to it", False),
         (delete, r"1_Pooling/config\.json is missing", False),
-        (link_a_file, r"only plain files.*model\.onnx", False),
-        (link_a_folder, "only plain files.*1_Pooling", False),
-        (add_a_pipe, "only plain files.*pipe", False),
+        (link_a_file, r"model\.onnx is a link, where a package holds only plain files: ", False),
+        (link_a_folder, "1_Pooling is a link", False),
+        (add_a_pipe, "pipe is no file", False),
     ],
 )
 def test_verify_files_finds(damage: Callable[[Path], None], message: str, needs_digests: bool, folder: Path) -> None:
@@ -228,6 +222,19 @@ def test_verify_files_tells_every_difference_at_once(folder: Path) -> None:
     message = r"config\.json is missing; .*notes\.txt does not.*; .*data has another.*: /.*/package: build or fetch it"
     with pytest.raises(PackageError, match=message):
         verify_files(recorded, folder)
+
+
+def test_verify_package_tells_what_is_wrong_with_the_manifest_too(folder: Path) -> None:
+    assert verify_package(folder) == read_manifest(folder)
+    edited = (folder / FILE_NAME).read_text().replace('"tiny"', '"huge"')
+    (folder / FILE_NAME).write_text(edited)
+    add(folder)
+    link_a_file(folder)
+    with pytest.raises(
+        PackageError, match=r"its own sha256.*model\.onnx is a link.*notes\.txt does not belong"
+    ) as caught:
+        verify_package(folder)
+    assert "missing" not in str(caught.value)
 
 
 def test_record_files_refuses_a_link(folder: Path) -> None:

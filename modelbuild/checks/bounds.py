@@ -11,7 +11,7 @@ from modelbuild.component import run_module
 from modelbuild.errors import InputError
 from modelbuild.interface import Axis, Interface
 from modelbuild.report import Check
-from modelbuild.runtime.inputs import check_inputs
+from modelbuild.runtime.inputs import InputCheck
 from modelbuild.samples import Batch, sample
 from modelbuild.sizes import typical_sizes
 
@@ -44,7 +44,7 @@ def _beyond(runs: Runs, axis: Axis, batch: Batch) -> list[str]:
         limits = {axis.name: shipped} if shipped else {}
         empty = [past.name for past in subject.interface.axes_of("past")]
         sums = {total.name: total.parts for total in subject.interface.axes_of("sum")}
-        check_inputs(subject.graph.signature, limits, batch.inputs, may_be_empty=empty, sums=sums)
+        InputCheck(subject.graph.signature, limits, may_be_empty=empty, sums=sums)(batch.inputs)
         found.append(f"the runtime lets it through, its limit is {shipped}")
     except InputError as error:
         named = any(name in str(error) for name in (axis.name, *axis.parts))
@@ -66,7 +66,7 @@ def _between_steps(runs: Runs) -> Iterator[Check]:
         sizes = typical_sizes(subject.interface, batch=1, length=1)
         batch = sample(subject.interface, sizes | {name: step + 1}, mask="ones", rng=np.random.default_rng(0))
         try:
-            check_inputs(subject.graph.signature, {}, batch.inputs, steps=subject.steps)
+            InputCheck(subject.graph.signature, {}, steps=subject.steps)(batch.inputs)
             found.append(f"the runtime lets {name} of {step + 1} through, its step is {subject.steps.get(name)}")
         except InputError as error:
             found += [] if name in str(error) else [f"the runtime says: {error}"]

@@ -46,7 +46,7 @@ def _single(arguments: list[str], workspace: Path) -> int:
     def once(config: DictConfig) -> None:
         try:
             request = request_of(config, workspace)
-            print_build(build(request.spec, Workspace(workspace), out=request.out))
+            print_build(build(request.spec, Workspace(workspace), out=request.out, registration=request.registration))
         except ValidationError as error:
             if error.report:
                 print_checks(read_report(error.report))
@@ -93,7 +93,7 @@ def _result(config: DictConfig, workspace: Path, number: int, overrides: str) ->
     print(f"[{number}] {overrides}", file=sys.stderr, flush=True)
     try:
         request = request_of(config, workspace)
-        outcome = build(request.spec, Workspace(workspace), out=request.out)
+        outcome = build(request.spec, Workspace(workspace), out=request.out, registration=request.registration)
     except Exception as error:  # noqa: BLE001 - the other jobs go on
         known = error if isinstance(error, ModelbuildError) else unforeseen(error)
         print(*known.lines(), sep="\n", file=sys.stderr, flush=True)

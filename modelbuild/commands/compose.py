@@ -27,6 +27,9 @@ def run(words: list[str]) -> int:
         )
     declared = yaml.safe_load((root / PARAMS_FILE).read_text(encoding="utf-8")) or {}
     request = compose(_overrides(declared.get("builds", {}), words[0]), root)
+    if request.registration:
+        hint = f"publish it afterwards: python -m modelbuild registry add artifacts/{words[0]}/package NAME"
+        raise ConfigError("a declared build is not published by dvc repro", where=f"builds.{words[0]}", hint=hint)
     require_host(request.spec.providers)
     workspace = Workspace(root)
     workspace.prepare()

@@ -9,9 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from modelbuild.errors import ConfigError, HostError, PackageError
+from modelbuild.arguments import PACKAGE, Parser
+from modelbuild.errors import HostError, PackageError
 from modelbuild.hierarchy import Hierarchy
 from modelbuild.manifest import GraphRecord, Manifest, read_manifest
+from modelbuild.package_folder import package_folder
 from modelbuild.signature import signature_to_dict
 
 Graphs = list[tuple[str, GraphRecord, Hierarchy]]
@@ -23,9 +25,7 @@ def run(words: list[str]) -> int:
     Raises PackageError when there is no such folder, or no package in it, or its manifest is damaged.
     """
     chosen = _chosen(words)
-    folder = Path(chosen.package)
-    if not folder.is_dir():
-        raise PackageError("no such folder", where=str(folder), hint="give the folder of a package")
+    folder = package_folder(chosen.package)
     manifest = read_manifest(folder)
     graphs = _graphs(manifest, folder)
     libraries = _libraries(manifest, folder)
@@ -48,29 +48,18 @@ def _printer() -> Callable[[Manifest, Graphs, list[str], int | None], None]:
 
 
 def _chosen(words: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m modelbuild inspect", description=__doc__, exit_on_error=False)
-    parser.add_argument("package", metavar="PACKAGE", nargs="?", help="the folder of a package")
+    parser = Parser(prog="python -m modelbuild inspect", description=__doc__)
+    parser.add_argument("package", metavar="PACKAGE", help=PACKAGE)
     parser.add_argument("--depth", type=int, metavar="N", help="show so many levels of modules below the model")
     parser.add_argument("--json", action="store_true", help="print it for programs")
-    hint = "see python -m modelbuild inspect --help"
-    try:
-        chosen, unknown = parser.parse_known_args(words)
-    except argparse.ArgumentError as error:
-        raise ConfigError(str(error), hint=hint) from error
-    if unknown:
-        raise ConfigError(f"inspect does not take {' '.join(unknown)}", hint=hint)
-    if chosen.package is None:
-        raise ConfigError("inspect takes the folder of a package", hint=hint)
+    chosen = parser.parse_args(words)
     if chosen.depth is not None and chosen.depth < 0:
-        raise ConfigError(f"argument --depth: {chosen.depth} is below 0", hint=hint)
+        parser.error(f"argument --depth: {chosen.depth} is below 0")
     return chosen
 
 
 def _graphs(manifest: Manifest, folder: Path) -> Graphs:
     """The graphs of a package: name, record, modules."""
-    for name, graph in manifest.graphs.items():
-        if not all(isinstance(value, dict) for value in (graph.limits, graph.opsets, graph.sums, graph.steps)):
-            raise PackageError(f"manifest.json is damaged: the axes or opsets of {name}", where=str(folder))
     try:
         return [(name, graph, Hierarchy.of_facts(graph.hierarchy)) for name, graph in manifest.graphs.items()]
     except PackageError as error:
@@ -79,7 +68,7 @@ def _graphs(manifest: Manifest, folder: Path) -> Graphs:
 
 def _libraries(manifest: Manifest, folder: Path) -> list[str]:
     """The libraries of custom operators in a package: native code, which whoever opens it runs."""
-    found = manifest.session.get("custom_ops", []) if isinstance(manifest.session, dict) else None
+    found = manifest.session.get("custom_ops", [])
     if not isinstance(found, list):
         raise PackageError("manifest.json is damaged: the session's custom_ops are no list", where=str(folder))
     return [str(name) for name in found]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from modelbuild.config.location import config_folders, packaged
 from modelbuild.config.overrides import TOP_KEYS, examine, prepare
 from modelbuild.config.schema import decode
 from modelbuild.errors import ConfigError, ModelbuildError, Problem
+from modelbuild.registry import Registration, registration
 from modelbuild.spec import BuildSpec
 
 CONFIG_NAME = "config"
@@ -37,10 +39,13 @@ VERSION_BASE = "1.3"
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What was asked for: a build, and where to publish its package besides (absolute, or None)."""
+    """What was asked for: a build, where to publish its package besides (absolute, or None), and as what in a registry,
+    if at all.
+    """
 
     spec: BuildSpec
     out: Path | None
+    registration: Registration | None
 
 
 class _UserConfig(SearchPathPlugin):
@@ -86,9 +91,21 @@ def compose_sweep(overrides: Sequence[str], workspace: Path) -> list[Request]:
             problems += [
                 Problem(p.what, " in ".join(part for part in (p.where, where) if part), p.hint) for p in error.problems
             ]
+    problems += _published_as_one(requests)
     if problems:
         raise ConfigError.collected(problems)
     return requests
+
+
+def _published_as_one(requests: Sequence[Request]) -> list[Problem]:
+    """A name in a registry that several jobs of a sweep would be published as: which is the newest would be chance."""
+    names = Counter(request.registration.name for request in requests if request.registration)
+    hint = "publish what you choose afterwards: python -m modelbuild registry add PACKAGE NAME"
+    return [
+        Problem(f"{number} jobs would be published as '{name}'", "register.name", hint)
+        for name, number in names.items()
+        if number > 1
+    ]
 
 
 def request_of(config: DictConfig, workspace: Path) -> Request:
@@ -104,7 +121,12 @@ def request_of(config: DictConfig, workspace: Path) -> Request:
     out = values.get("out")
     if not isinstance(out, str | None):
         raise ConfigError(f"a folder is wanted, got {out!r}", where="out", hint="quote it: out=\"'…'\"")
-    return Request(spec=decode(groups, workspace), out=(workspace / out).resolve() if out else None)
+    spec = decode(groups, workspace)
+    registered = registration(values.get("register"), workspace)
+    if registered and spec.validation.kind == "off":
+        hint = "set validation=quick or strict"
+        raise ConfigError("a package that is not proven is not published", where="register.name", hint=hint)
+    return Request(spec=spec, out=(workspace / out).resolve() if out else None, registration=registered)
 
 
 def run_hydra(arguments: Sequence[str], job: Callable[[DictConfig], None]) -> None:

@@ -15,9 +15,11 @@ from hydra.errors import HydraException
 from modelbuild.config.location import groups
 from modelbuild.config.schema import FREE, known_keys
 from modelbuild.errors import ConfigError, Problem
+from modelbuild.registry.registration import KEYS as REGISTER_KEYS
 from modelbuild.suggest import did_you_mean
 
-TOP_KEYS = ("out", "debug")
+TOP_KEYS = ("out", "debug", "register")
+_TOP_NAMES = ("out", "debug", *(f"register.{key}" for key in REGISTER_KEYS))
 _PLAIN_WORD = re.compile(r"[A-Za-z_][\w.-]*")
 
 
@@ -68,9 +70,9 @@ def _check(override: Override, known: set[str], choices: dict[str, list[str]]) -
             for choice in _chosen(override, choices[key]) or [override.get_value_string()]
             if choice not in choices[key]
         ]
-    if key in TOP_KEYS or key in known or _is_free(key, known):
+    if key in _TOP_NAMES or key in known or _is_free(key, known):
         return []
-    candidates = [*choices, *TOP_KEYS, *(name for name in known if not name.endswith(FREE))]
+    candidates = [*choices, *_TOP_NAMES, *(name for name in known if not name.endswith(FREE))]
     hint = did_you_mean(key, candidates) or did_you_mean(key.rpartition(".")[2], list(choices))
     return [Problem(f"there is no key '{key}'", "overrides", hint)]
 

@@ -20,6 +20,7 @@ from modelbuild.pipeline.project import Workspace, stage_params, write_adhoc_pro
 from modelbuild.pipeline.publish import publish
 from modelbuild.pipeline.state import StageState, build_states, open_project
 from modelbuild.preflight import require_host
+from modelbuild.registry import Entry, Registration
 from modelbuild.resolve import ResolvedBuild, resolve
 from modelbuild.spec import BuildSpec
 
@@ -28,13 +29,16 @@ _GRACE_S = 2.0
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """A finished build: its folder, its package, and the stages that a process was started for."""
+    """A finished build: its folder, its package, the stages that a process was started for, and the entry of a registry
+    that it is published as, if it is.
+    """
 
     build_id: str
     folder: Path
     package: Path
     stages_run: tuple[str, ...]
     stages_restored: tuple[str, ...]
+    entry: Entry | None = None
 
 
 def resolve_here(spec: BuildSpec, workspace: Workspace) -> ResolvedBuild:
@@ -42,8 +46,12 @@ def resolve_here(spec: BuildSpec, workspace: Workspace) -> ResolvedBuild:
     return resolve(spec, DigestCache(workspace.private / "digests.json").digest)
 
 
-def build(spec: BuildSpec, workspace: Workspace, *, out: Path | None = None) -> Outcome:
-    """Build the package of `spec`, or find it built. Raises the error of whatever cannot be done."""
+def build(
+    spec: BuildSpec, workspace: Workspace, *, out: Path | None = None, registration: Registration | None = None
+) -> Outcome:
+    """Build the package of `spec`, or find it built; copy it to `out`, and publish it as `registration` says. Raises
+    the error of whatever cannot be done.
+    """
     require_host(spec.providers)
     workspace.prepare()
     resolved = resolve_here(spec, workspace)
@@ -65,6 +73,7 @@ def build(spec: BuildSpec, workspace: Workspace, *, out: Path | None = None) -> 
                 raise
         if out:
             publish(folder / "package", out)
+        entry = registration.publish(folder / "package") if registration else None
     events = journal.read_journal(folder)[before:]
     return Outcome(
         build_id=build_id,
@@ -72,6 +81,7 @@ def build(spec: BuildSpec, workspace: Workspace, *, out: Path | None = None) -> 
         package=out or folder / "package",
         stages_run=tuple(journal.stages_run(events)),
         stages_restored=tuple(event.stage for event in events if event.what == "restored"),
+        entry=entry,
     )
 
 

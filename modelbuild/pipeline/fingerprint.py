@@ -20,7 +20,7 @@ from modelbuild.exporters import EXPORTERS
 from modelbuild.families import CONFIGS, FAMILIES
 from modelbuild.optimization import ASKED, REDUCTION, SESSIONS, WAYS
 from modelbuild.precisions import PRECISIONS
-from modelbuild.runtime.cores import usable_cores
+from modelbuild.runtime.cores import processor, usable_cores
 from modelbuild.stage_spec import BenchmarkSpec, ExportSpec, ModuleFiles, OptimizeSpec, SidecarSpec, ValidateSpec
 from modelbuild.stages.which import is_off, module_of
 from modelbuild.strict import Strict
@@ -33,6 +33,7 @@ _GPU_LIBRARY = re.compile(r"onnxruntime[-_]gpu$|nvidia[-_]|tensorrt")
 # Import name -> the distributions whose version decides what it does.
 _DISTRIBUTIONS: dict[str, tuple[str, ...]] = {
     "PIL": ("pillow",),
+    "cyclonedx": ("cyclonedx-python-lib",),
     "diffusers": ("diffusers",),
     "jinja2": ("jinja2",),
     "markupsafe": ("markupsafe",),
@@ -42,10 +43,12 @@ _DISTRIBUTIONS: dict[str, tuple[str, ...]] = {
     "onnxruntime": ("onnxruntime", "onnxruntime-gpu"),
     "onnxscript": ("onnxscript",),
     "optimum": ("optimum", "optimum-onnx"),
+    "packageurl": ("packageurl-python",),
     "platformdirs": ("platformdirs",),
     "psutil": ("psutil",),
     "pydantic": ("pydantic",),
     "safetensors": ("safetensors",),
+    "tokenizers": ("tokenizers",),
     "torch": ("torch",),
     "transformers": ("transformers", "tokenizers", "safetensors"),
 }
@@ -75,8 +78,8 @@ def host(driver: Path = _NVIDIA) -> dict[str, str]:
     """What figures measured here hold for: the processor and how much of it this process may use, and where there is an
     NVIDIA driver, its GPUs, its version and those of the libraries that run models on them.
     """
-    processor = {"machine": platform.machine(), "processor": _processor(), "cores": str(usable_cores())}
-    return processor | (_nvidia(driver) if driver.is_dir() else {})
+    here = {"machine": platform.machine(), "processor": processor(), "cores": str(usable_cores())}
+    return here | (_nvidia(driver) if driver.is_dir() else {})
 
 
 def entry_modules(stage: str, spec: Strict) -> tuple[str, ...]:
@@ -160,13 +163,6 @@ def _version(distribution: str) -> str | None:
         return importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:
         return None
-
-
-def _processor() -> str:
-    lines = _lines(Path("/proc/cpuinfo"))
-    return next(
-        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor()
-    )
 
 
 def _nvidia(driver: Path) -> dict[str, str]:

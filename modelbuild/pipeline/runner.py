@@ -68,8 +68,9 @@ def _publish(name: str, spec: Strict, folder: Path) -> None:
 def read_spec(name: str, folder: Path) -> Strict:
     """What stage `name` of the build in `folder` depends on."""
     params = yaml.safe_load((folder / PARAMS_FILE).read_text(encoding="utf-8"))
-    values = {key: value for key, value in params[name].items() if key not in ("code", "tools")}
-    return SPECS[name].model_validate(values, strict=False)
+    kind = SPECS[name]
+    beside = {"code", "tools"} - kind.model_fields.keys()
+    return kind.model_validate({key: params[name][key] for key in params[name].keys() - beside}, strict=False)
 
 
 @contextmanager

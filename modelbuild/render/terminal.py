@@ -64,6 +64,8 @@ def print_build(outcome: Outcome) -> None:
         table.add_row("load time", line)
     for line in _session(manifest.benchmark):
         table.add_row("session", line)
+    if outcome.entry:
+        table.add_row("registered", f"{outcome.entry.name} {outcome.entry.version}")
     print_checks(validation)
     _console().print(table)
     print(outcome.package)

@@ -1,4 +1,4 @@
-"""Load a package, check it, run it."""
+"""Load a package: look whether it is what was built and fits what is here, and open it."""
 
 from __future__ import annotations
 
@@ -6,71 +6,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import onnxruntime as ort
 
 from modelbuild.digest import sha256_file
-from modelbuild.errors import HostError, InputError, PackageError
-from modelbuild.manifest import FILE_NAME, Manifest, read_manifest, verify_files
-from modelbuild.runtime.inputs import check_inputs
-from modelbuild.runtime.session import ProviderChoice, SessionSettings, open_session
-from modelbuild.suggest import did_you_mean
-
-Array = npt.NDArray[Any]
-
-GOLDEN_FILE = "golden.npz"
-_GOLDEN_TOLERANCE = 1e-3
-
-
-class Model:
-    """A loaded package. `run` may be called from many threads at once: ONNX Runtime sessions are safe for that."""
-
-    def __init__(self, manifest: Manifest, sessions: Mapping[str, ort.InferenceSession]) -> None:
-        self.manifest = manifest
-        self._sessions = sessions
-
-    def run(self, inputs: Mapping[str, Any], graph: str | None = None) -> dict[str, npt.NDArray[Any]]:
-        """The outputs by name. `inputs` are arrays by name; whatever numpy can read as one (torch tensors too) will do.
-
-        `graph` is which one of `manifest.graphs` to run, where there are several. Raises InputError when there is no
-        such graph, when the inputs do not fit its signature or hold values the model cannot take, such as a token id
-        beyond its vocabulary, and HostError when ONNX Runtime fails for another reason, such as memory.
-        """
-        name = self._graph(graph)
-        record = self.manifest.graphs[name]
-        arrays = check_inputs(
-            record.signature,
-            record.limits,
-            inputs,
-            may_be_empty=record.may_be_empty,
-            sums=record.sums,
-            steps=record.steps,
-        )
-        names = list(record.signature.output_names())
-        try:
-            values = self._sessions[name].run(names, arrays)
-        except Exception as error:
-            if "INVALID_ARGUMENT" in str(error):
-                raise InputError(f"the model cannot take these values: {error}") from error
-            raise HostError(f"ONNX Runtime failed: {error}", where=self.manifest.name) from error
-        return dict(zip(names, values, strict=True))
-
-    def _graph(self, name: str | None) -> str:
-        known = self.manifest.graphs
-        if name is None and len(known) == 1:
-            return next(iter(known))
-        if name is None or name not in known:
-            if name is None:
-                hint = f"the package has {', '.join(known)}"
-                raise InputError("graph must say which one to run", where=self.manifest.name, hint=hint)
-            raise InputError(f"there is no graph '{name}'", where=self.manifest.name, hint=did_you_mean(name, known))
-        return name
-
-    @property
-    def providers(self) -> list[str]:
-        """The execution providers of the session, by ONNX Runtime's names, the preferred one first."""
-        return list(next(iter(self._sessions.values())).get_providers())
+from modelbuild.errors import InputError, PackageError, unforeseen
+from modelbuild.manifest import FILE_NAME, Manifest, read_manifest
+from modelbuild.package_files import verify_files
+from modelbuild.package_folder import package_folder
+from modelbuild.runtime.cores import instruction_set
+from modelbuild.runtime.metrics import LOGGER
+from modelbuild.runtime.model import Around, Model
+from modelbuild.runtime.selfcheck import Golden, read_golden, require_golden
+from modelbuild.runtime.session import ProviderChoice, SessionSettings, open_session, provider_choices
 
 
 def load(
@@ -78,43 +25,92 @@ def load(
     *,
     providers: str | Sequence[str | ProviderChoice] | None = None,
     session: Mapping[str, Any] | None = None,
+    allow_fallback: bool | None = None,
     verify: bool = True,
+    check_ids: bool = True,
+    check_finite: bool = False,
+    slow_s: float | None = None,
+    around: Around | None = None,
 ) -> Model:
-    """Open the package in the folder `path`.
+    """Open the package in the folder `path`, or `registry:NAME`, `registry:NAME@RANGE` or `registry:NAME#STAGE`, which
+    is looked up in the registry that the variable MODELBUILD_REGISTRY names.
 
-    `providers` (a name, names, or names with options) and `session` settings replace those it was built for. The
-    files are compared with the manifest: sizes always, and with `verify` also their sha256 and the golden inputs,
-    which are run and compared. Libraries of custom operators in the package are native code, which is loaded into this
-    process after its sha256 was compared, whatever `verify` is: to load such a package is to trust who built it.
+    `providers` (a name, names, or names with options) and `session` settings replace those it was built for; of the
+    providers named here none is left out, unless `allow_fallback`. The files are compared with the manifest: sizes
+    always, and with `verify` also their sha256 and the golden inputs, which are run and compared. Libraries of custom
+    operators in the package are native code, which is loaded into this process after its sha256 was compared, whatever
+    `verify` is: to load such a package is to trust who built it.
 
-    Raises PackageError when the package is damaged, newer than this library or not loadable, InputError when a session
-    setting does not exist, and HostError when a provider is not available here, or a library of custom operators cannot
-    be loaded.
+    Every run looks at its inputs first: with `check_ids` for ids outside of the vocabulary, with `check_finite` for
+    numbers that are not. A run of more than `slow_s` seconds is warned of, by the logger `modelbuild.runtime`, and
+    `around` gives a context for each run by the name of its graph, such as the span of a tracer.
+
+    Raises PackageError when the package is damaged, newer than this library or not loadable, or the registry has no
+    such name, version or stage; InputError for an argument that cannot be; and HostError when a provider is not
+    available here, a file cannot be read, or a library of custom operators cannot be loaded.
     """
-    folder = Path(path)
-    manifest = read_manifest(folder)
-    verify_files(manifest, folder, digests=verify)
+    _require_seconds(slow_s)
+    asked = None if providers is None else provider_choices(providers)
+    folder = package_folder(path)
+    manifest = _read(folder, digests=verify)
+    if not manifest.verified:
+        LOGGER.warning("%s was not proven to compute what its original does (validation=off)", manifest.name)
     _check_runtime(manifest, folder)
-    asked = [providers] if isinstance(providers, str) else providers
-    choices = manifest.providers if asked is None else [(p, {}) if isinstance(p, str) else p for p in asked]
-    settings = _settings(manifest, folder, dict(session or {}))
+    settings = _settings(manifest, folder, session)
+    if allow_fallback is None:
+        allow_fallback = manifest.allow_fallback and asked is None
+    choices = manifest.providers if asked is None else asked
     opened = {
-        name: open_session(
-            folder / graph.file, providers=choices, settings=settings, allow_fallback=manifest.allow_fallback
-        )
+        name: open_session(folder / graph.file, providers=choices, settings=settings, allow_fallback=allow_fallback)
         for name, graph in manifest.graphs.items()
     }
-    model = Model(manifest, opened)
-    if verify:
-        _replay_golden(model, folder)
-    return model
+    return Model(
+        manifest,
+        opened,
+        folder,
+        golden=_checked(manifest, opened, folder) if verify else None,
+        check_ids=check_ids,
+        check_finite=check_finite,
+        slow_s=slow_s,
+        around=around,
+    )
 
 
-def _settings(manifest: Manifest, folder: Path, asked: dict[str, Any]) -> SessionSettings:
+def _read(folder: Path, *, digests: bool) -> Manifest:
+    """The manifest, if the files are those that it names. Raises HostError where one cannot be read."""
+    try:
+        manifest = read_manifest(folder)
+        verify_files(manifest, folder, digests=digests)
+    except FileNotFoundError as error:
+        hint = "load it again, or fetch it again"
+        raise PackageError(f"{error.filename} went away while it was read", where=str(folder), hint=hint) from error
+    except OSError as error:
+        raise unforeseen(error) from error
+    return manifest
+
+
+def _require_seconds(slow_s: Any) -> None:
+    if slow_s is not None and not (isinstance(slow_s, int | float) and slow_s >= 0):
+        raise InputError(f"slow_s is {slow_s!r}, and must be seconds")
+
+
+def _checked(manifest: Manifest, opened: Mapping[str, ort.InferenceSession], folder: Path) -> Golden:
+    """The golden inputs and outputs, if the sessions compute these."""
+    golden = read_golden(folder, manifest.graphs)
+    checked = Model(manifest, opened, folder)
+    require_golden(golden, lambda inputs, graph: checked.run(inputs, graph=graph), folder, manifest.built_on)
+    return golden
+
+
+def _settings(manifest: Manifest, folder: Path, session: Mapping[str, Any] | None) -> SessionSettings:
     """The settings of the package, its libraries where they are in `folder`, replaced by what was asked for.
 
     Raises InputError when what was asked for does not exist, and PackageError when what the package says does not.
     """
+    if not isinstance(session, Mapping | None):
+        hint = "such as {'intra_op_num_threads': 2}; presets are chosen when a package is built"
+        raise InputError(f"a mapping of settings is wanted, got {session!r}", where="session", hint=hint)
+    asked = dict(session or {})
     try:
         SessionSettings.from_mapping(asked)
     except PackageError as error:
@@ -146,55 +142,18 @@ def _check_runtime(manifest: Manifest, folder: Path) -> None:
             where=str(folder),
             hint="upgrade onnxruntime, or build with an older opset",
         )
+    tied = next((graph.tied_to for graph in manifest.graphs.values() if graph.tied_to), None)
+    if tied and tied != instruction_set():
+        raise PackageError(
+            f"its weights lie as {tied} wants them, and this machine is {instruction_set()}",
+            where=str(folder),
+            hint="build it here, or with session.graph_optimization_level=extended",
+        )
 
 
 def _version(text: str) -> tuple[int, ...]:
     try:
         return tuple(int(part) for part in text.split(".")[:2])
-    except ValueError as error:
+    except (ValueError, AttributeError) as error:
         damaged = f"manifest.json is damaged: '{text}' is no version of onnxruntime"
         raise PackageError(damaged, where=FILE_NAME, hint="build or fetch the package again") from error
-
-
-def _replay_golden(model: Model, folder: Path) -> None:
-    """Run the inputs that the package carries, and compare with the outputs of the machine that built it."""
-    try:
-        with np.load(folder / GOLDEN_FILE, allow_pickle=False) as golden:
-            arrays = {name: golden[name] for name in golden.files}
-        pairs = [pair for graph in model.manifest.graphs for pair in _golden_pairs(model, graph, arrays)]
-    except Exception as error:
-        raise PackageError(
-            f"self-check failed: {GOLDEN_FILE} does not fit the model: {error}",
-            where=str(folder),
-            hint="build the package again",
-        ) from error
-    for name, output, expected in pairs:
-        worst, limit = _difference(output, expected)
-        if not worst <= limit < np.inf:
-            raise PackageError(
-                f"self-check failed: {name} differs by {worst:.3g} from what was built (limit {limit:.3g})",
-                where=str(folder),
-                hint="this machine computes something else; rebuild the package for it",
-            )
-
-
-def _golden_pairs(model: Model, graph: str, arrays: Mapping[str, Array]) -> list[tuple[str, Array, Array]]:
-    """For each output of one graph its name, what came out here and what came out where the package was built. They are
-    of a second run: ONNX Runtime plans its memory by the first, and 1.18 then computes fused attention wrong.
-    """
-    given, wanted = f"{graph}/input.", f"{graph}/output."
-    inputs = {name.removeprefix(given): array for name, array in arrays.items() if name.startswith(given)}
-    model.run(inputs, graph=graph)
-    outputs = model.run(inputs, graph=graph)
-    return [(name, output, arrays[f"{wanted}{name}"]) for name, output in outputs.items()]
-
-
-def _difference(output: npt.NDArray[Any], expected: npt.NDArray[Any]) -> tuple[float, float]:
-    """The largest difference and its limit, a share of the largest value there should be. An output of another shape,
-    or with values that are not finite, is beyond every limit.
-    """
-    limit = _GOLDEN_TOLERANCE * float(np.max(np.abs(expected), initial=0.0))
-    if output.shape != expected.shape:
-        return float("inf"), limit
-    with np.errstate(invalid="ignore"):
-        return float(np.max(np.abs(output.astype(np.float64) - expected), initial=0.0)), limit

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -11,7 +12,8 @@ from typing import Any
 
 import onnxruntime as ort
 
-from modelbuild.errors import HostError, PackageError
+from modelbuild.errors import HostError, InputError, PackageError
+from modelbuild.kinds import require_kinds
 from modelbuild.providers import CPU, PROVIDERS, needs, option_keys, ort_name
 from modelbuild.runtime.cores import usable_cores
 from modelbuild.runtime.custom_ops import register
@@ -25,6 +27,11 @@ _LEVELS = {
 }
 # Where ONNX Runtime says more than is known here; an exporter knows better.
 SEE_MESSAGE = "see the message of ONNX Runtime"
+_MOST_THREADS = 1 << 15
+_KINDS = "threads are whole numbers, modes and levels texts, switches true or false, config_entries a mapping"
+# With it, ONNX Runtime takes options from inside a model, and not those that it is given.
+_CONFIG_FROM_MODEL = "ORT_LOAD_CONFIG_FROM_MODEL"
+_LOGGER = logging.getLogger("modelbuild.runtime")
 ProviderChoice = tuple[str, Mapping[str, Any]]
 
 
@@ -57,6 +64,11 @@ class SessionSettings:
         libraries = values.get("custom_ops", ())
         if not isinstance(libraries, list | tuple) or not all(isinstance(path, str | Path) for path in libraries):
             raise PackageError(f"custom_ops is {libraries!r}", where="session", hint="it is a list of paths")
+        try:
+            require_kinds(cls, values)
+        except TypeError as error:
+            raise PackageError(str(error), where="session", hint=_KINDS) from error
+        _require_values(values)
         settings = cls(**dict(values) | {"custom_ops": tuple(map(os.fspath, libraries))})
         if settings.graph_optimization_level not in _LEVELS or settings.execution_mode not in (
             "sequential",
@@ -68,6 +80,32 @@ class SessionSettings:
                 hint=f"levels are {', '.join(_LEVELS)}, modes sequential and parallel",
             )
         return settings
+
+
+def _require_values(values: Mapping[str, Any]) -> None:
+    for name in ("intra_op_num_threads", "inter_op_num_threads"):
+        if not 0 <= values.get(name, 0) <= _MOST_THREADS:
+            hint = f"0, which leaves it to where it runs, or up to {_MOST_THREADS}"
+            raise PackageError(f"its {name} is {values[name]}", where="session", hint=hint)
+    for key, value in values.get("config_entries", {}).items():
+        if not (isinstance(key, str) and key and isinstance(value, str)):
+            raise PackageError(f"config_entries has {key!r}: {value!r}", where="session", hint="both are texts")
+
+
+def provider_choices(providers: str | Sequence[str | ProviderChoice]) -> list[ProviderChoice]:
+    """A name, names, or names with options, as names with options. Raises InputError for anything else."""
+    given: Sequence[Any] = [providers] if isinstance(providers, str) else providers
+    if isinstance(given, list | tuple):
+        choices = [(choice, {}) if isinstance(choice, str) else choice for choice in given]
+        if all(map(_is_choice, choices)):
+            return [(str(name), options) for name, options in choices]
+    hint = "give a name, a list of names, or of pairs such as ('cuda', {'device_id': 0})"
+    raise InputError(f"{providers!r} are no providers", hint=hint)
+
+
+def _is_choice(choice: Any) -> bool:
+    pair = isinstance(choice, list | tuple) and len(choice) == 2
+    return pair and isinstance(choice[0], str) and isinstance(choice[1], Mapping)
 
 
 def session_options(settings: SessionSettings, profile_prefix: Path | None = None) -> ort.SessionOptions:
@@ -144,6 +182,8 @@ def open_session(
     an option of it does not exist, or a provider is not available or ONNX Runtime opens no session with it (unless
     `allow_fallback`), PackageError when the file cannot be loaded, and what `session_options` raises.
     """
+    if os.environ.get(_CONFIG_FROM_MODEL, "0") != "0":
+        raise HostError(f"{_CONFIG_FROM_MODEL} lets a model choose how it runs", hint="unset it")
     _require_known(providers)
     if not allow_fallback:
         require_available([name for name, _ in providers])
@@ -167,6 +207,8 @@ def open_session(
             where=model.name,
             hint=f"it needs {needs(absent[0])}; or set providers.allow_fallback=true",
         )
+    if absent:
+        _LOGGER.warning("%s runs on %s, and not on %s", model.name, ", ".join(active), ", ".join(absent))
     return session
 
 

@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import json
+import platform
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from modelbuild import __version__
+from modelbuild.attestation import BOM_FILE, STATEMENT_FILE, bill_of_materials, statement
 from modelbuild.digest import write_json
-from modelbuild.graph import installed_version, read_graph
+from modelbuild.graph import read_graph
 from modelbuild.hierarchy import Hierarchy, summary
 from modelbuild.interface import Interface
-from modelbuild.manifest import GraphRecord, Manifest, record_file, record_files, write_manifest
+from modelbuild.manifest import GraphRecord, Manifest, write_manifest
 from modelbuild.model_files import CONFIG_FILE
 from modelbuild.operator_libraries import copy_libraries
+from modelbuild.package_files import record_file, record_files
 from modelbuild.render.package import package_readme, report_html
 from modelbuild.report import Report, read_report, require_passed
-from modelbuild.runtime.load import GOLDEN_FILE, load
+from modelbuild.runtime.cores import instruction_set, processor
+from modelbuild.runtime.load import load
+from modelbuild.runtime.selfcheck import GOLDEN_FILE
 from modelbuild.runtime.session import SessionSettings, open_session
 from modelbuild.samples import Batch, sample
 from modelbuild.session_presets import settled
@@ -28,10 +34,8 @@ from modelbuild.sizes import typical_sizes
 from modelbuild.spec import Session
 from modelbuild.stage_spec import FolderFiles, ModuleFiles, PackageSpec
 
-_TOOLS = (
-    "diffusers", "modelbuild", "numpy", "onnx", "onnx-ir", "onnxruntime", "onnxruntime-gpu", "onnxscript", "optimum",
-    "optimum-onnx", "pillow", "safetensors", "tokenizers", "torch", "transformers",
-)  # fmt: skip
+# Operators on weights in blocks, as wide as the processor's registers, which ONNX Runtime makes at level `all`.
+_LAYOUT = "com.microsoft.nchwc"
 _GOLDEN_BATCH, _GOLDEN_LENGTH = 2, 8
 
 
@@ -54,10 +58,17 @@ def run(spec: PackageSpec, inputs: Mapping[str, Path], out: Path) -> Report:
     documents = {"README.md": package_readme, "report.html": report_html}
     for name, document in documents.items():
         (out / name).write_text(document(manifest, validation, benchmark), encoding="utf-8")
-    files = dict(manifest.files) | {name: record_file(out / name) for name in documents}
-    write_manifest(replace(manifest, files=files), out)
+    manifest = _with_files(manifest, out, documents)
+    for name, describe in {BOM_FILE: bill_of_materials, STATEMENT_FILE: statement}.items():
+        (out / name).write_text(describe(manifest), encoding="utf-8")
+        manifest = _with_files(manifest, out, [name])
+    write_manifest(manifest, out)
     load(out)
-    return Report(stage="package", facts={"verified": manifest.verified, "files": len(files)})
+    return Report(stage="package", facts={"verified": manifest.verified, "files": len(manifest.files)})
+
+
+def _with_files(manifest: Manifest, out: Path, names: Iterable[str]) -> Manifest:
+    return replace(manifest, files=dict(manifest.files) | {name: record_file(out / name) for name in names})
 
 
 def _describe(config: Path, components: Mapping[str, Any], *, of_module: bool) -> None:
@@ -122,7 +133,7 @@ def _manifest(
         source=dict(spec.origin)
         | ({"files": dict(source.files)} if isinstance(source, FolderFiles) else source.model_dump(mode="json")),
         build=spec.build.model_dump(mode="json"),
-        tools=_tools(),
+        tools={"modelbuild": __version__, **spec.tools},
         validation={
             "status": validation.facts["status"],
             "passed": validation.passed,
@@ -131,6 +142,7 @@ def _manifest(
         benchmark=dict(benchmark.facts),
         files=record_files(out),
         optimization={name: _optimization(facts) for name, facts in components.items()},
+        built_on={"machine": platform.machine(), "processor": processor()},
     )
 
 
@@ -142,6 +154,7 @@ def _optimization(facts: Mapping[str, Any]) -> dict[str, Any]:
 
 def _graph(facts: Mapping[str, Any], out: Path) -> GraphRecord:
     graph, interface = read_graph(out / facts["file"]), Interface.of_facts(facts["interface"])
+    rows = interface.axes_of("batch")
     return GraphRecord(
         file=facts["file"],
         signature=graph.signature,
@@ -149,14 +162,12 @@ def _graph(facts: Mapping[str, Any], out: Path) -> GraphRecord:
         may_be_empty=tuple(axis.name for axis in interface.axes if axis.smallest == 0),
         sums={axis.name: axis.parts for axis in interface.axes_of("sum")},
         steps=interface.steps(),
+        ids={name: count for name, count in interface.ids().items() if name in graph.signature.input_names()},
         opsets=graph.opsets,
         ir_version=graph.ir_version,
         oldest_onnxruntime=graph.oldest_onnxruntime(),
         hierarchy=facts["hierarchy"],
         sizes=_golden_batch(interface).sizes,
+        tied_to=instruction_set() if _LAYOUT in graph.opsets else "",
+        batch=rows[0].name if len(rows) == 1 else "",
     )
-
-
-def _tools() -> dict[str, str]:
-    installed = {name: installed_version(name) for name in _TOOLS}
-    return {name: version for name, version in installed.items() if version}

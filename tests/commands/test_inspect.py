@@ -15,7 +15,7 @@ from families.building import FAST, build
 
 from modelbuild.cli import main
 from modelbuild.hierarchy import Coverage, Hierarchy, Module
-from modelbuild.manifest import FILE_NAME, FileRecord, GraphRecord, Manifest, write_manifest
+from modelbuild.manifest import FILE_NAME, FileRecord, GraphRecord, Manifest, sealed, write_manifest
 from modelbuild.signature import Signature, TensorSpec
 
 HIERARCHY = Hierarchy(
@@ -228,7 +228,7 @@ def _edit(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], object
     def harm(folder: Path) -> None:
         data = json.loads((folder / FILE_NAME).read_text(encoding="utf-8"))
         change(data)
-        (folder / FILE_NAME).write_text(json.dumps(data), encoding="utf-8")
+        (folder / FILE_NAME).write_text(sealed(data), encoding="utf-8")
 
     return harm
 
@@ -243,7 +243,7 @@ def _edit(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], object
         (_edit(lambda data: data["graphs"]["model"].update(signature={"inputs": 3})), "manifest.json is damaged"),
         (
             _edit(lambda data: data["graphs"]["model"].update(hierarchy=[])),
-            "manifest.json is damaged: the module hierarchy is damaged",
+            "manifest.json is damaged: TypeError('its hierarchy is []')",
         ),
         (
             _edit(lambda data: data["graphs"]["model"]["hierarchy"].update(modules={"encoder": "many"})),
@@ -253,7 +253,10 @@ def _edit(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], object
             _edit(lambda data: data.update(session={"custom_ops": 1})),
             "manifest.json is damaged: the session's custom_ops",
         ),
-        (_edit(lambda data: data["graphs"]["model"].update(limits=3)), "manifest.json is damaged: the axes or opsets"),
+        (
+            _edit(lambda data: data["graphs"]["model"].update(limits=3)),
+            "manifest.json is damaged: TypeError('its limits is 3')",
+        ),
         (_edit(lambda data: data.update(format=99)), "the package has format 99"),
     ],
 )
@@ -269,20 +272,22 @@ def test_what_is_no_package_or_a_damaged_one_is_exit_6(
     assert str(package) in printed.err
 
 
-@pytest.mark.parametrize("name", ["nowhere", FILE_NAME])
-def test_what_is_no_folder_is_exit_6(name: str, package: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("name", "what"), [("nowhere", "no such folder"), (FILE_NAME, "a file, where a folder is wanted")]
+)
+def test_what_is_no_folder_is_exit_6(name: str, what: str, package: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["inspect", str(package / name)]) == 6
-    assert capsys.readouterr().err == f"error[PKG]: no such folder: {package / name}: give the folder of a package\n"
+    assert capsys.readouterr().err == f"error[PKG]: {what}: {package / name}: give the folder of a package\n"
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "inspect takes the folder of a package"),
+        ([], "the following arguments are required: PACKAGE"),
         ([".", "--depth", "two"], "argument --depth: invalid int value: 'two'"),
         ([".", "--depth", "-1"], "argument --depth: -1 is below 0"),
-        ([".", "--dpeth", "1"], "inspect does not take --dpeth 1"),
-        ([".", "other"], "inspect does not take other"),
+        ([".", "--dpeth", "1"], "unrecognized arguments: --dpeth 1"),
+        ([".", "other"], "unrecognized arguments: other"),
     ],
 )
 def test_wrong_words_are_exit_2(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import torch
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from google.protobuf.message import DecodeError
 from optimum.exporters.error_utils import AtolError, OutputMatchError
 from optimum.exporters.onnx.convert import validate_model_outputs
 from optimum.exporters.tasks import TasksManager

@@ -19,7 +19,7 @@ from modelbuild.errors import ExportError, InputError, ValidationError
 from modelbuild.families.image import components
 from modelbuild.report import read_report
 from modelbuild.runtime import load
-from modelbuild.runtime.load import Model
+from modelbuild.runtime.model import Model
 from modelbuild.tasks import TASKS
 
 pytestmark = pytest.mark.slow

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 from processes import TINY, run
+from runtime_package import embeddings, model_file, package
+
+__all__ = ["embeddings", "model_file", "package"]
 
 
 @pytest.fixture(scope="session")

@@ -129,7 +129,7 @@ def test_a_file_of_the_model_invalidates_the_stages_that_read_it_and_no_other(na
     ("change", "stages"),
     [
         ({"graph": "1" * 64}, {"export", "package"}),
-        ({"data": {"weights": "1" * 64}}, {"export"}),
+        ({"data": {"weights": "1" * 64}}, {"export", "package"}),
         ({"inputs": {"input_ids": "ids"}}, {"export"}),
         ({"outputs": {"last_hidden_state": "hidden"}}, {"export"}),
     ],

@@ -17,7 +17,7 @@ from modelbuild.config.compose import compose
 from modelbuild.config.location import packaged
 from modelbuild.digest import sha256_file
 from modelbuild.errors import ConfigError, HostError, PackageError
-from modelbuild.manifest import FILE_NAME
+from modelbuild.manifest import FILE_NAME, read_manifest
 from modelbuild.pipeline import state
 from modelbuild.pipeline.build_folder import read_locations, write_params
 from modelbuild.pipeline.driver import resolve_here
@@ -123,6 +123,16 @@ def test_a_build_that_was_not_composed_here_is_refused(tmp_path: Path) -> None:
         read_locations(tmp_path)
 
 
+def test_a_declared_build_is_not_published_in_silence_or_not_at_all(workspace: Path) -> None:
+    words = ["model=bert-tiny", "register.name=tiny", "register.registry=models"]
+    (workspace / "params.yaml").write_text(yaml.safe_dump({"builds": {"own": words}}), encoding="utf-8")
+    with pytest.raises(
+        ConfigError, match=r"not published by dvc repro: builds\.own: .*registry add artifacts/own/package"
+    ):
+        compose_command.run(["own"])
+    assert not (workspace / "artifacts").exists()
+
+
 def test_a_declared_build_of_a_file_knows_its_content_and_keeps_its_place_apart(workspace: Path) -> None:
     value = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in ("x", "y")]
     graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "theirs", value[:1], value[1:])
@@ -182,6 +192,15 @@ def test_publish_refuses_to_replace_what_is_not_a_package(present: str, tmp_path
     with pytest.raises(HostError, match="is not a package"):
         publish(tmp_path / "package", out)
     assert out.exists()
+
+
+def test_publish_writes_into_no_package(tmp_path: Path, package: Path) -> None:
+    with pytest.raises(HostError, match="a package holds what was built, and no more"):
+        publish(package, package / "inside")
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "manifest.json").write_text('{"name": "a web site"}')
+    publish(package, tmp_path / "site" / "model")
+    assert read_manifest(tmp_path / "site" / "model") == read_manifest(package)
 
 
 def test_publish_leaves_the_old_package_when_the_new_one_is_damaged(tmp_path: Path) -> None:

@@ -19,7 +19,8 @@ import yaml
 from markdown_it import MarkdownIt
 
 from modelbuild.decoding import DECODERS
-from modelbuild.manifest import FileRecord, GraphRecord, Manifest, record_files, write_manifest
+from modelbuild.manifest import FileRecord, GraphRecord, Manifest, write_manifest
+from modelbuild.package_files import record_files
 from modelbuild.render.formats import clean, figure, literal, percent, size
 from modelbuild.render.package import TOP_MODULES, package_readme, report_html
 from modelbuild.render.snippets import SNIPPETS

@@ -23,7 +23,8 @@ from modelbuild.diagnosis.tensors import OpenGraph
 from modelbuild.errors import ConfigError, HostError, PackageError
 from modelbuild.graph import read_graph
 from modelbuild.interface import Interface
-from modelbuild.manifest import FileRecord, GraphRecord, Manifest, read_manifest, record_files, write_manifest
+from modelbuild.manifest import FileRecord, GraphRecord, Manifest, read_manifest, write_manifest
+from modelbuild.package_files import record_files
 from modelbuild.runtime.custom_ops import known_operators, register
 from modelbuild.runtime.load import load
 from modelbuild.runtime.placement import node_placement

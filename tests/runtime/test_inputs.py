@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,7 @@ import numpy.typing as npt
 import pytest
 
 from modelbuild.errors import InputError
-from modelbuild.runtime.inputs import check_inputs
+from modelbuild.runtime.inputs import InputCheck
 from modelbuild.signature import Signature, TensorSpec
 
 IDS = TensorSpec(name="input_ids", dtype="int64", shape=("batch", "sequence"))
@@ -23,7 +24,7 @@ def ones(*shape: int, dtype: Any = np.int64) -> npt.NDArray[Any]:
 
 
 def check(inputs: Mapping[str, Any], signature: Signature = TEXT, **limits: int) -> dict[str, npt.NDArray[Any]]:
-    return check_inputs(signature, limits, inputs)
+    return InputCheck(signature, limits)(inputs)
 
 
 def check_one(spec: TensorSpec, value: Any, **limits: int) -> npt.NDArray[Any]:
@@ -79,8 +80,46 @@ def test_objects_are_refused(value: Any) -> None:
 
 
 def test_rows_of_different_lengths_are_not_an_array() -> None:
-    with pytest.raises(InputError, match=r"^input_ids is not an array: "):
+    with pytest.raises(InputError, match=r"^input_ids is not an array: .*: its rows are not equally long: pad them$"):
         check_one(IDS, [[1, 2], [3]])
+
+
+@pytest.mark.parametrize("value", [None, [1, 2], "ids", ones(1, 2)], ids=str)
+def test_what_are_no_arrays_by_name_is_refused(value: Any) -> None:
+    with pytest.raises(InputError, match=r"^arrays by name are wanted, got .*: its inputs: input_ids$"):
+        InputCheck(Signature(inputs=(IDS,), outputs=()), {})(value)
+
+
+def test_a_name_that_is_no_text_is_unknown() -> None:
+    with pytest.raises(InputError, match=r"^unknown input '1'"):
+        InputCheck(Signature(inputs=(IDS,), outputs=()), {})({1: ones(1, 2)})  # type: ignore[dict-item]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value"),
+    [("uint8", [[1, 255]]), ("float32", [[1, 2.5]]), ("float16", [[1e-3]]), ("int64", [[]])],
+    ids=str,
+)
+def test_a_list_becomes_whatever_holds_its_numbers(dtype: str, value: Any) -> None:
+    spec = replace(IDS, dtype=dtype)
+    signature = Signature(inputs=(spec,), outputs=())
+    found = InputCheck(signature, {}, may_be_empty={"sequence"})({"input_ids": value})["input_ids"]
+    assert found.dtype == np.dtype(dtype)
+    np.testing.assert_allclose(found, value, rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value", "said"),
+    [
+        ("uint8", [[1, 256]], "input_ids has 256, which uint8 cannot hold"),
+        ("uint8", [[-1]], "input_ids has -1, which uint8 cannot hold"),
+        ("float32", [[1e300]], r"input_ids has 1e\+300, which float32 cannot hold"),
+        ("int64", [[0.5]], "input_ids must be int64, got float64"),
+    ],
+)
+def test_a_list_does_not_become_what_cannot_hold_it(dtype: str, value: Any, said: str) -> None:
+    with pytest.raises(InputError, match=f"^{said}$"):
+        check_one(replace(IDS, dtype=dtype), value)
 
 
 @pytest.mark.parametrize("shape", [(), (3,), (1, 2, 3)])
@@ -176,3 +215,60 @@ def test_torch_tensors_are_taken() -> None:
         check_one(IDS, torch.ones(1, 2))
     with pytest.raises(InputError, match=r"pixel_values is not an array: .*requires grad"):
         check_one(PIXELS, torch.ones(1, 3, 2, requires_grad=True))
+
+
+def check_ids(value: Any, count: int = 10) -> None:
+    InputCheck(Signature(inputs=(IDS,), outputs=()), {}, ids={"input_ids": count})({"input_ids": value})
+
+
+@pytest.mark.parametrize("value", [[[0, 9]], ones(0, 3), ones(2, 3, dtype=np.int32)])
+def test_ids_of_the_vocabulary_pass(value: Any) -> None:
+    check = InputCheck(Signature(inputs=(IDS,), outputs=()), {}, ids={"input_ids": 10}, may_be_empty={"batch"})
+    check({"input_ids": value})
+
+
+@pytest.mark.parametrize(("value", "said"), [(10, "10"), (-1, "-1"), (-(2**63), str(-(2**63))), (2**62, str(2**62))])
+def test_an_id_outside_of_the_vocabulary_is_named_with_its_place(value: int, said: str) -> None:
+    array = ones(2, 6)
+    array[1, 5] = value
+    with pytest.raises(InputError, match=rf"^input_ids\[1, 5\] is {said}, and the model knows 0 to 9$"):
+        check_ids(array)
+
+
+def check_finite(value: Any) -> None:
+    signature = Signature(inputs=(replace(PIXELS, shape=("batch", "side")),), outputs=())
+    InputCheck(signature, {}, finite=True)({"pixel_values": np.asarray(value, np.float32)})
+
+
+def test_numbers_that_are_not_finite_are_counted_where_that_is_asked_for() -> None:
+    check_finite([[0.5, 1.0]])
+    with pytest.raises(InputError, match=r"^pixel_values has 2 values that are not finite"):
+        check_finite([[np.nan, 1.0, -np.inf]])
+    assert np.isnan(check_one(SCALE, np.float64("nan")))
+
+
+def test_a_batch_over_the_limit_is_said_with_the_limit() -> None:
+    with pytest.raises(InputError, match=r"^batch is 5, and the model takes at most 4: input_ids$"):
+        check_one(IDS, ones(5, 3), batch=4)
+
+
+def test_shapes_that_fitted_are_not_looked_at_again_and_others_are() -> None:
+    check = InputCheck(TEXT, {"sequence": 4})
+    for _ in range(2):
+        check({"input_ids": ones(2, 3), "attention_mask": ones(2, 3)})
+        with pytest.raises(InputError, match="sequence is 5"):
+            check({"input_ids": ones(2, 5), "attention_mask": ones(2, 5)})
+        with pytest.raises(InputError, match="batch differs"):
+            check({"input_ids": ones(2, 3), "attention_mask": ones(3, 3)})
+        with pytest.raises(InputError, match="must be int64"):
+            check({"input_ids": ones(2, 3, dtype=np.float32), "attention_mask": ones(2, 3)})
+
+
+@pytest.mark.parametrize("size", [31, 32, 33, 500])
+def test_ids_are_looked_at_in_small_arrays_and_large_ones(size: int) -> None:
+    array = ones(1, size)
+    check_ids(array)
+    for wrong in (10, -1):
+        array[0, -1] = wrong
+        with pytest.raises(InputError, match=rf"^input_ids\[0, {size - 1}\] is {wrong}, "):
+            check_ids(array)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -11,9 +12,11 @@ import onnxruntime as ort
 import pytest
 
 from modelbuild.errors import HostError, InputError, PackageError
-from modelbuild.manifest import FILE_NAME, read_manifest, record_files, write_manifest
+from modelbuild.manifest import FILE_NAME, read_manifest, write_manifest
+from modelbuild.package_files import record_files
 from modelbuild.runtime import load
-from modelbuild.runtime.load import GOLDEN_FILE, Model
+from modelbuild.runtime.cores import instruction_set
+from modelbuild.runtime.selfcheck import GOLDEN_FILE
 
 CPU = "CPUExecutionProvider"
 IDS, MASK = np.array([[4, 5], [6, 7]]), np.array([[1, 1], [0, 1]])
@@ -241,14 +244,73 @@ def test_providers_and_options_that_do_not_exist_are_refused(providers: Any, mes
         load(package, providers=providers)
 
 
-def test_the_self_check_compares_a_second_run(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """ONNX Runtime plans its memory by the first run, and may go wrong in those after it."""
-    real, runs = Model.run, [0]
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"session": "latency"}, "a mapping of settings is wanted, got 'latency': session"),
+        ({"session": {"intra_op_num_threads": -4}}, "its intra_op_num_threads is -4: session: 0, which leaves"),
+        ({"session": {"intra_op_num_threads": 2**31}}, "its intra_op_num_threads is 2147483648"),
+        ({"session": {"intra_op_num_threads": "one"}}, "its intra_op_num_threads is 'one': session: threads are whole"),
+        ({"session": {"config_entries": {"k": 1}}}, "config_entries has 'k': 1: session: both are texts"),
+        ({"session": {"config_entries": {"": "1"}}}, "config_entries has '': '1'"),
+        ({"providers": ("cpu", {})}, "are no providers: give a name, a list of names, or of pairs"),
+        ({"providers": [("cpu",)]}, "are no providers"),
+        ({"providers": [5]}, "are no providers"),
+        ({"providers": 5}, "5 are no providers"),
+        ({"providers": [("cpu", None)]}, "are no providers"),
+        ({"slow_s": "1"}, "slow_s is '1', and must be seconds"),
+        ({"slow_s": -1}, "slow_s is -1, and must be seconds"),
+    ],
+    ids=str,
+)
+def test_arguments_that_cannot_be_are_named(options: dict[str, Any], said: str, package: Path) -> None:
+    with pytest.raises(InputError, match=re.escape(said)):
+        load(package, **options)
 
-    def wrong_from_the_second_on(self: Model, *arguments: Any, **options: Any) -> dict[str, Any]:
-        runs[0] += 1
-        return {name: array + (runs[0] > 1) for name, array in real(self, *arguments, **options).items()}
 
-    monkeypatch.setattr(Model, "run", wrong_from_the_second_on)
-    with pytest.raises(PackageError, match="self-check failed: states differs by 1"):
+def test_a_provider_that_is_named_is_not_left_out_because_the_package_allows_it(
+    package: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    change_manifest(package, providers=(("cuda", {}),), allow_fallback=True)
+    with caplog.at_level("WARNING", logger="modelbuild.runtime"):
+        assert load(package).providers == ["CPUExecutionProvider"]
+    assert "model.onnx runs on CPUExecutionProvider, and not on CUDAExecutionProvider" in caplog.text
+    with pytest.raises(HostError, match="CUDAExecutionProvider is not available"):
+        load(package, providers="cuda")
+    assert load(package, providers="cuda", allow_fallback=True).providers == ["CPUExecutionProvider"]
+    with pytest.raises(HostError, match="no provider is given"):
+        load(package, providers=[])
+
+
+def test_a_model_does_not_choose_how_it_runs(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ORT_LOAD_CONFIG_FROM_MODEL", "1")
+    with pytest.raises(HostError, match="ORT_LOAD_CONFIG_FROM_MODEL lets a model choose how it runs: unset it"):
         load(package)
+
+
+def test_a_file_that_goes_away_meanwhile_is_named(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(*_: Any, **__: Any) -> None:
+        raise FileNotFoundError(2, "No such file or directory", "model.onnx")
+
+    monkeypatch.setattr("modelbuild.package_files.sha256_file", gone)
+    with pytest.raises(PackageError, match=r"model\.onnx went away while it was read"):
+        load(package)
+
+
+def test_weights_that_lie_as_another_machine_wants_them_are_refused(package: Path) -> None:
+    graph = read_manifest(package).graphs["model"]
+    for tied in ("sparc", f"{instruction_set()} and more"):
+        change_manifest(package, graphs={"model": replace(graph, tied_to=tied)})
+        with pytest.raises(PackageError, match=f"its weights lie as {tied} wants them, and this machine is"):
+            load(package)
+    change_manifest(package, graphs={"model": replace(graph, tied_to=instruction_set())})
+    load(package)
+
+
+def test_a_package_that_was_not_proven_is_warned_of(package: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("WARNING", logger="modelbuild.runtime"):
+        load(package)
+        assert not caplog.records
+        change_manifest(package, verified=False)
+        load(package)
+    assert "tiny was not proven to compute what its original does" in caplog.text

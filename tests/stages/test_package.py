@@ -81,7 +81,10 @@ def test_what_the_originals_config_has_under_our_key_is_replaced(value: Any, pac
 
 
 def test_its_tools_are_those_that_made_it(packaged: Path) -> None:
-    assert {"diffusers", "pillow", "torch", "transformers"} <= read_manifest(packaged).tools.keys()
+    tools = read_manifest(packaged).tools
+    assert {"modelbuild", "python", "torch", "transformers", "onnxruntime", "cyclonedx-python-lib"} <= tools.keys()
+    assert "diffusers" not in tools  # it is installed, and had no part in it
+    assert tools["torch"] == torch.__version__
 
 
 def test_a_package_without_config_has_its_modules_in_the_manifest(tmp_path: Path) -> None:

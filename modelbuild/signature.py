@@ -61,4 +61,7 @@ def _tensor_to_dict(tensor: TensorSpec) -> dict[str, Any]:
 
 
 def _tensor_from_dict(data: Mapping[str, Any]) -> TensorSpec:
-    return TensorSpec(name=data["name"], dtype=data["dtype"], shape=tuple(data["shape"]))
+    name, dtype, shape = data["name"], data["dtype"], tuple(data["shape"])
+    if not isinstance(name, str) or not isinstance(dtype, str) or any(type(axis) not in (int, str) for axis in shape):
+        raise TypeError(f"a tensor is {name!r}, {dtype!r}, {shape!r}")
+    return TensorSpec(name=name, dtype=dtype, shape=shape)

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from modelbuild.errors import InputError, first_line
+from modelbuild.errors import InputError, PackageError, first_line
 from modelbuild.signature import Signature, TensorSpec
 from modelbuild.suggest import did_you_mean
 
 Arrays = dict[str, npt.NDArray[Any]]
 # Kinds of numbers in a list, and kinds of arrays that may hold them.
 _OF_A_LIST = ("ii", "iu", "ui", "uu", "if", "uf", "ff")
+# What numpy calls its types, without the letters that it also takes for them.
+_TYPE = re.compile(r"bool|object|str|[a-z]{3,}[0-9]\w*")
 _REMEMBERED, _FEW = 4096, 32
 _UNSIGNED = {size: np.dtype(f"u{size}") for size in (1, 2, 4, 8)}
 
@@ -39,11 +43,13 @@ class InputCheck:
         """`limits` are the largest sizes of axes; `may_be_empty` those that may have none; `sums` have axes that are as
         long as others together, and `steps` those that are multiples of a number. `ids` says by input how many there
         are; with `finite`, numbers must be.
+
+        Raises PackageError for a signature with a type that numpy does not have.
         """
         self._signature, self._limits, self._may_be_empty = signature, limits, may_be_empty
         self._sums, self._steps, self._ids, self._finite = sums, steps, tuple(ids.items()), finite
         self._names = frozenset(signature.input_names())
-        self._specs = [(spec, spec.name, np.dtype(spec.dtype), len(spec.shape)) for spec in signature.inputs]
+        self._specs = [(spec, spec.name, _dtype(spec), len(spec.shape)) for spec in signature.inputs]
         self._fitted: set[tuple[tuple[int, ...], ...]] = set()
 
     def __call__(self, inputs: Mapping[str, Any]) -> Arrays:
@@ -94,6 +100,13 @@ class InputCheck:
                 raise InputError(f"{axis} is {sizes[axis]}, and must be a multiple of {step}")
 
 
+def _dtype(spec: TensorSpec) -> np.dtype[Any]:
+    with suppress(TypeError, ValueError):
+        if _TYPE.fullmatch(spec.dtype):
+            return np.dtype(spec.dtype)
+    raise PackageError(f"numpy has no type {spec.dtype!r}", where=spec.name)
+
+
 def _check_sum(total: str, parts: Sequence[str], sizes: Mapping[str, int], limits: Mapping[str, int]) -> None:
     wanted = sum(sizes.get(part, 0) for part in parts)
     if total in sizes and sizes[total] != wanted:
@@ -127,7 +140,7 @@ def _as_array(spec: TensorSpec, value: Any) -> npt.NDArray[Any]:
         ragged = "inhomogeneous" in str(error)
         hint = "its rows are not equally long: pad them" if ragged else ""
         raise InputError(f"{spec.name} is not an array: {first_line(error)}", hint=hint) from error
-    wanted = np.dtype(spec.dtype)
+    wanted = _dtype(spec)
     if array.dtype != wanted:
         array = _cast(spec.name, value, array, wanted)
     if array.ndim != len(spec.shape):

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from modelbuild.errors import InputError
+from modelbuild.errors import InputError, PackageError
 from modelbuild.runtime.inputs import InputCheck
 from modelbuild.signature import Signature, TensorSpec
 
@@ -250,6 +250,12 @@ def test_numbers_that_are_not_finite_are_counted_where_that_is_asked_for() -> No
 def test_a_batch_over_the_limit_is_said_with_the_limit() -> None:
     with pytest.raises(InputError, match=r"^batch is 5, and the model takes at most 4: input_ids$"):
         check_one(IDS, ones(5, 3), batch=4)
+
+
+@pytest.mark.parametrize("dtype", ["int65", "", "words", "a", "i8"])
+def test_a_type_that_numpy_does_not_have_is_the_package_s_fault(dtype: str) -> None:
+    with pytest.raises(PackageError, match=f"numpy has no type {dtype!r}: input_ids"):
+        InputCheck(Signature(inputs=(replace(IDS, dtype=dtype),), outputs=()), {})
 
 
 def test_shapes_that_fitted_are_not_looked_at_again_and_others_are() -> None:

@@ -67,8 +67,8 @@ class Manifest:
     `verified` is whether validation ran and passed. `graphs` are its graphs by name, in the order in which they run;
     one alone is called `model`. `providers` are `[name, options]` pairs in order; `session` holds the session settings;
     `built_on` is the machine where the golden outputs were computed; `digest` the sha256 of the file that it was read
-    from; `source`, `build`, `tools`, `validation`,
-    `benchmark` and `optimization`, by graph, are plain JSON for people and programs.
+    from; `source`, `build`, `tools`, `validation`, `benchmark` and `optimization`, by graph, are plain JSON for people
+    and programs.
     """
 
     name: str
@@ -138,6 +138,8 @@ def examine_manifest(folder: Path) -> tuple[Manifest, bool]:
     PackageError when there is none, or it makes no sense or is newer.
     """
     path = folder / FILE_NAME
+    if path.exists() and not path.is_file():  # a pipe would never end
+        raise PackageError("manifest.json is no file", where=str(folder), hint="build or fetch it again")
     try:
         text = path.read_bytes().decode()
         data = json.loads(text)

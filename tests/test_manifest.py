@@ -141,6 +141,13 @@ def test_a_damaged_manifest_is_refused(change: Callable[[dict[str, Any]], object
         read_manifest(folder)
 
 
+def test_a_pipe_is_no_manifest_and_is_not_waited_for(folder: Path) -> None:
+    (folder / FILE_NAME).unlink()
+    os.mkfifo(folder / FILE_NAME)
+    with pytest.raises(PackageError, match=r"manifest\.json is no file"):
+        read_manifest(folder)
+
+
 def test_verify_files_accepts_what_was_recorded(folder: Path) -> None:
     verify_files(read_manifest(folder), folder)
 

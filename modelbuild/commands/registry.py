@@ -8,10 +8,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from modelbuild.arguments import PACKAGE, Parser
-from modelbuild.errors import ConfigError, HostError
+from modelbuild.errors import ConfigError
 from modelbuild.package_folder import package_folder
 from modelbuild.registry import Entry, Reference, Registry, parse_reference
 from modelbuild.registry.references import checked_name
+from modelbuild.registry.root import require_begun
 
 _HELP = {
     "add": "publish the package in a folder as a version of a model; it must have been proven",
@@ -69,8 +70,7 @@ def _add(registry: Registry, chosen: argparse.Namespace) -> None:
 
 
 def _list(registry: Registry, chosen: argparse.Namespace) -> None:
-    if not registry.root.is_dir():
-        raise HostError("no such folder", where=str(registry.root), hint="a registry begins when something is added")
+    require_begun(registry.root)
     if chosen.name and not registry.versions(chosen.name):
         registry.entry(chosen.name)  # raises what it is called instead
     names = [chosen.name] if chosen.name else registry.names()

@@ -53,8 +53,8 @@ def write(package: Path, manifest: Manifest, out: Path, options: Options) -> Non
         (folder / VERSION).mkdir(parents=True)
         lines = _config(model, manifest, settings, graph, _batch(name, graph, options))
         (folder / "config.pbtxt").write_text("\n".join(lines) + "\n", encoding="utf-8")
-        weights = [file for file in manifest.files if file.startswith(f"{graph.file}.") and file.endswith("data")]
-        copy_files(package, [graph.file, *weights], folder / VERSION)
+        parts = (graph.file, f"{graph.file}.data")
+        copy_files(package, [part for part in parts if part in manifest.files], folder / VERSION)
 
 
 def _require_runnable(manifest: Manifest, settings: SessionSettings, package: Path) -> None:

@@ -27,7 +27,7 @@ class Objects:
         PackageError where the package is not what its manifest says.
         """
         verify_files(manifest, package)
-        digest = sha256_file(package / FILE_NAME)
+        digest = manifest.digest
         target = self._root / "objects" / digest
         if _is_whole(target):
             return digest
@@ -35,8 +35,9 @@ class Objects:
         with tempfile.TemporaryDirectory(dir=staging, prefix=f"{os.getpid()}.") as scratch:
             fresh = Path(scratch) / "package"
             shutil.copytree(package, fresh, symlinks=True)
-            verify_files(read_manifest(fresh), fresh)  # of the copy: what it was copied from may have changed
-            if sha256_file(fresh / FILE_NAME) != digest:
+            copied = read_manifest(fresh)
+            verify_files(copied, fresh)  # what it was copied from may have changed
+            if copied.digest != digest:
                 raise PackageError("it changed while it was published", where=str(package), hint="publish it again")
             readable_by_all(fresh)
             sync_all(fresh)

@@ -25,6 +25,12 @@ def require_registry(root: Path) -> None:
         raise HostError(f"it is no registry: it has no {_FILE}", where=str(root), hint=_HINT)
 
 
+def require_begun(root: Path) -> None:
+    """Raise HostError where nothing is at `root`: a folder that was mistyped is no registry without models."""
+    if not root.is_dir():
+        raise HostError("no such folder", where=str(root), hint="a registry begins when something is added")
+
+
 def claim(root: Path) -> None:
     """Make a registry of `root`, if it is none. Raises HostError where it cannot be one."""
     require_registry(root)

@@ -29,7 +29,7 @@ from modelbuild.registry.entries import Entry, describe
 from modelbuild.registry.models import Models
 from modelbuild.registry.objects import Objects
 from modelbuild.registry.references import Reference, checked_name, checked_stage, parse_reference
-from modelbuild.registry.root import claim, require_registry
+from modelbuild.registry.root import claim, require_begun, require_registry
 from modelbuild.registry.stages import Stages
 from modelbuild.registry.versions import Version, choose, following
 from modelbuild.suggest import did_you_mean
@@ -152,6 +152,7 @@ class Registry:
     def _version(self, wanted: Reference) -> Version:
         versions = self.versions(wanted.name)
         if not versions:
+            require_begun(self.root)
             hint = did_you_mean(wanted.name, self.names()) or "modelbuild registry list shows what there is"
             raise PackageError(f"there is no model '{wanted.name}'", where=str(self.root), hint=hint)
         range_ = self._stages.version(wanted.name, wanted.stage) if wanted.stage else wanted.versions
@@ -228,8 +229,7 @@ class Registry:
     @contextmanager
     def _writing(self, otherwise: str, *, alone: bool = False) -> Iterator[None]:
         """Publish beside others, or remove when nobody publishes. `otherwise` says what is so if it cannot be."""
-        if not self.root.is_dir():
-            raise HostError("no such folder", where=str(self.root), hint="a registry begins when something is added")
+        require_begun(self.root)
         try:
             with hold(self.root / "lock", shared=not alone):
                 yield

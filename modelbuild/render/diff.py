@@ -27,8 +27,8 @@ def print_diff(found: PackageDiff, before: str, after: str) -> None:
     table = Table(box=None, show_edge=False, pad_edge=False)
     for name in ("", "", f"A {before}", f"B {after}"):
         table.add_column(name, overflow="fold")
-    for section, key, before, after in _rows(found):
-        table.add_row(section, key, before, after)
+    for row in _rows(found):
+        table.add_row(*row)
     Console(width=None if sys.stdout.isatty() else _WIDE, markup=False).print(table)
 
 

@@ -154,7 +154,8 @@ class ModelCache:
                 if entry.users == 0 and entry.model.done():
                     gone.append(self._entries.pop(key))
             self._evictions += 0 if self._closed else len(gone)
-            self._past = merged([self._past, *(series(entry.model.result()) for entry in gone)])
+            if gone:
+                self._past = merged([self._past, *(series(entry.model.result()) for entry in gone)])
         for entry in gone:
             entry.model.result().close()
 

@@ -66,6 +66,12 @@ def test_a_model_goes_through_its_life(package: Make, tmp_path: Path, capsys: py
         (["list", "--registry", "{package}"], 7, "it is no registry: it has no registry.json"),
         (["list", "--registry", "{package}/model.onnx"], 7, "a file, where the folder of a registry is wanted"),
         (["list", "--registry", "nowhere"], 7, "no such folder: nowhere: a registry begins when something is added"),
+        (["show", "minilm", "--registry", "nowhere"], 7, "no such folder: nowhere: a registry begins when"),
+        (
+            ["resolve", "minilm#production", "--registry", "nowhere"],
+            7,
+            "no such folder: nowhere: a registry begins when",
+        ),
         (["add", "{package}", "minilm", "--registry", "{package}"], 7, "it is no registry"),
         (["add", "{package}", "minilm", "--stage", "1.0.0"], 6, "'1.0.0' is no stage"),
         (["add", "{package}", "minilm", "--stage", "latest"], 6, "'latest' is no stage"),
